@@ -1,0 +1,32 @@
+"""The mathematics of relay diffusion: pure functions on tensors, importing nothing but torch.
+
+docs/math.md derives what is here.
+"""
+
+from relay_diffusion.diffusion.distill import distillation_target
+from relay_diffusion.diffusion.guidance import guide, guided
+from relay_diffusion.diffusion.losses import base_loss, min_snr_weight, relay_loss
+from relay_diffusion.diffusion.prediction import Denoise, eps_to_denoised, v_to_denoised
+from relay_diffusion.diffusion.relay import relay_mean, relay_start, relay_step
+from relay_diffusion.diffusion.samplers import Callback, Solver, sample_base, sample_relay
+from relay_diffusion.diffusion.schedule import NoiseSchedule
+
+__all__ = [
+    "Callback",
+    "Denoise",
+    "NoiseSchedule",
+    "Solver",
+    "base_loss",
+    "distillation_target",
+    "eps_to_denoised",
+    "guide",
+    "guided",
+    "min_snr_weight",
+    "relay_loss",
+    "relay_mean",
+    "relay_start",
+    "relay_step",
+    "sample_base",
+    "sample_relay",
+    "v_to_denoised",
+]
