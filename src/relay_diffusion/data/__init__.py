@@ -1,0 +1,1 @@
+"""Data: the generated scene world, and what turns pictures into training batches."""

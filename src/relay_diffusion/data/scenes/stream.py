@@ -1,0 +1,129 @@
+"""An endless stream of fresh scenes: pictures, captions and size conditioning by step number.
+
+Every batch is a pure function of (seed, step), so a run resumes by knowing its step. Describing a
+batch (plain Python) and drawing it (tensors, on the atlas's device) are two calls, since the first
+can run ahead in worker processes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from relay_diffusion.data.scenes.atlas import Atlas
+from relay_diffusion.data.scenes.captions import long_caption, short_caption
+from relay_diffusion.data.scenes.render import Crop, render
+from relay_diffusion.data.scenes.scene import Scene
+from relay_diffusion.data.scenes.world import Split, World
+from relay_diffusion.errors import RelayError
+
+CROP_GRID = 16
+"""Crop corners lie on this grid: the latent cells of the crop and of its half-size version do too."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How scenes become pictures: drawn at ``size`` pixels a side, whole or as crops of ``crop``."""
+
+    size: int
+    crop: int | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.crop is not None and (self.crop > self.size or self.crop % CROP_GRID):
+            raise RelayError(
+                f"a crop of {self.crop} from pictures of {self.size} is not possible; "
+                f"use a multiple of {CROP_GRID} that is at most the size"
+            )
+
+
+@dataclass(frozen=True)
+class SceneDescription:
+    """A batch before it is drawn."""
+
+    scenes: Sequence[Scene]
+    captions: list[str]
+    view: View
+    top: list[int]
+    left: list[int]
+
+
+@dataclass(frozen=True)
+class SceneBatch:
+    """A batch of training pictures.
+
+    Attributes:
+        x: (B, 3, H, W) float32 in [-1, 1].
+        captions: B strings.
+        time_ids: (B, 6) size conditioning in pixels: original height and width, crop top and left,
+            target height and width.
+        scenes: the truth.
+    """
+
+    x: Tensor
+    captions: list[str]
+    time_ids: Tensor
+    scenes: Sequence[Scene]
+
+
+class SceneStream:
+    """Batches of scenes by step.
+
+    Args:
+        world: what may be drawn.
+        atlas: its drawings; the device of the atlas is where pictures are made.
+        views: sizes to draw at; each batch takes one, with probability proportional to its weight.
+        seed: two streams of one seed are equal, of different seeds unrelated.
+        split: "train", or "held-out" for combinations never trained.
+        short_captions: fraction of captions in the short form.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        atlas: Atlas,
+        views: Sequence[View],
+        seed: int = 0,
+        split: Split = "train",
+        short_captions: float = 0.5,
+    ) -> None:
+        self.world, self.atlas, self.views = world, atlas, tuple(views)
+        self.seed, self.split, self.short_captions = seed, split, short_captions
+
+    def describe(self, step: int, batch_size: int) -> SceneDescription:
+        """Scenes, captions and crops of a batch."""
+        draw = random.Random(f"view {self.seed} {step}")
+        view = draw.choices(self.views, [view.weight for view in self.views])[0]
+        scenes, captions, top, left = [], [], [], []
+        for index in range(step * batch_size, (step + 1) * batch_size):
+            draw = random.Random(f"scene {self.seed} {index}")
+            scene = self.world.sample(draw.getrandbits(48), self.split)
+            caption = short_caption if draw.random() < self.short_captions else long_caption
+            captions.append(caption(scene, draw.getrandbits(48)))
+            scenes.append(scene)
+            spare = (view.size - (view.crop or view.size)) // CROP_GRID
+            top.append(draw.randint(0, spare) * CROP_GRID)
+            left.append(draw.randint(0, spare) * CROP_GRID)
+        return SceneDescription(scenes, captions, view, top, left)
+
+    def draw(self, described: SceneDescription) -> SceneBatch:
+        """Pictures of a described batch."""
+        side = described.view.crop or described.view.size
+        size = described.view.size
+        crop = Crop(side, side, described.top, described.left)
+        x = render(self.atlas, described.scenes, size, size, crop)
+        corners = zip(described.top, described.left, strict=True)
+        time_ids = [[size, size, top, left, side, side] for top, left in corners]
+        return SceneBatch(
+            x,
+            described.captions,
+            torch.tensor(time_ids, dtype=torch.float32, device=x.device),
+            described.scenes,
+        )
+
+    def batch(self, step: int, batch_size: int) -> SceneBatch:
+        return self.draw(self.describe(step, batch_size))
