@@ -1,0 +1,122 @@
+"""The autoencoder objective: pictures to latents and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from relay_diffusion.training.draws import Draws
+from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
+from relay_diffusion.training.networks import save_half
+from relay_diffusion.training.objective import Objective
+from relay_diffusion.training.recipe import AutoencoderObjective, AutoencoderRecipe, View
+
+
+def autoencoder(
+    recipe: AutoencoderRecipe,
+    vae: nn.Module,
+    source: Source,
+    device: torch.device,
+) -> Objective:
+    """Train ``vae`` on pictures of ``source``.
+
+    The latents' scale is measured at each export, on held-out pictures, and written into the
+    configuration as ``scaling_factor`` = 1 / standard deviation; training works on raw latents.
+    """
+
+    def prepare(pictures: Pictures, draws: Draws) -> Batch:
+        return {"x": pictures.x.to(device)}
+
+    def loss(batch: Batch, draws: Draws) -> Tensor:
+        return reconstruction_loss(vae, batch["x"], draws, recipe.objective)
+
+    def pictures(size: int) -> list[Batch]:
+        # Few at a time: a 512 picture has the activations of sixteen 128 ones.
+        few = max(1, recipe.data.batch_size * min(v.side for v in recipe.data.views) ** 2 // size**2)
+        num = recipe.validation.num_pictures
+        return held_out(source, prepare, (View(size),), num, few, device)
+
+    def validate() -> dict[str, float]:
+        return {
+            f"psnr_{size}": mean_psnr(vae, [batch["x"] for batch in pictures(size)])
+            for size in recipe.validation.sizes
+        }
+
+    def export(folder: Path) -> None:
+        size = min(recipe.validation.sizes)
+        scale = 1 / latent_std(vae, [batch["x"] for batch in pictures(size)])
+        vae.register_to_config(scaling_factor=round(scale, 6))
+        save_half(vae, folder / "vae")
+
+    def preview() -> tuple[Tensor, int]:
+        num = recipe.preview.num_pictures
+        x = held_out(source, prepare, recipe.data.views[:1], num, num, device)[0]["x"]
+        return torch.stack([x, reconstruct(vae, x)], 1).flatten(0, 1), 8
+
+    return Objective(
+        trained={"vae": vae},
+        feed=Feed(source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device),
+        loss=loss,
+        export=export,
+        validate=validate,
+        preview=preview,
+    )
+
+
+def reconstruction_loss(
+    vae: nn.Module, x: Tensor, draws: Draws, settings: AutoencoderObjective
+) -> Tensor:
+    """Reconstruction from noised latents.
+
+        z' = z + latent_noise rms(z) n,    x' = decode(z')
+        loss = |x' - x| + gradient (|d_h x' - d_h x| + |d_w x' - d_w x|) + kl KL
+
+    each |.| a mean over the sample, d_h and d_w differences of neighbouring pixels. The noise makes
+    the decoder bear the small errors of a diffusion model; it is relative to the sample's own
+    latents, so that it cannot be escaped by scaling them up.
+
+    Args: x (B, 3, H, W) in [-1, 1].
+    Returns: (B,) float32.
+    """
+    encoded = vae.encode(x)
+    if hasattr(encoded, "latent_dist"):
+        posterior = encoded.latent_dist
+        z = posterior.mean + posterior.std * draws.normal("posterior", *posterior.mean.shape[1:])
+        divergence = settings.kl * posterior.kl().float()
+    else:
+        z = encoded.latent
+        divergence = torch.zeros(len(x), device=x.device)
+    size = z.detach().float().square().mean((1, 2, 3), keepdim=True).sqrt()
+    z = z + settings.latent_noise * size * draws.normal("latent", *z.shape[1:])
+    error = vae.decode(z).sample.float() - x
+    pixel = error.abs().mean((1, 2, 3))
+    edges = error.diff(dim=2).abs().mean((1, 2, 3)) + error.diff(dim=3).abs().mean((1, 2, 3))
+    return pixel + settings.gradient * edges + divergence
+
+
+def reconstruct(vae: nn.Module, x: Tensor) -> Tensor:
+    """Through the autoencoder without noise; (B, 3, H, W) float32 in [-1, 1]."""
+    return vae.decode(_latent(vae, x)).sample.float().clamp(-1, 1)
+
+
+def mean_psnr(vae: nn.Module, batches: Sequence[Tensor]) -> float:
+    """Mean over pictures of 10 log10(1 / MSE), in dB, for pixels in [0, 1]."""
+    values = []
+    for x in batches:
+        error = F.mse_loss(reconstruct(vae, x), x, reduction="none").mean((1, 2, 3)) / 4
+        values.append(-10 * error.clamp(min=1e-10).log10())
+    return float(torch.cat(values).mean())
+
+
+def latent_std(vae: nn.Module, batches: Sequence[Tensor]) -> float:
+    """Standard deviation of the raw latents, about their mean, over all pictures and channels."""
+    return float(torch.cat([_latent(vae, x).float().flatten() for x in batches]).std())
+
+
+def _latent(vae: nn.Module, x: Tensor) -> Tensor:
+    encoded = vae.encode(x)
+    return encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latent

@@ -1,0 +1,50 @@
+"""From a recipe to an objective that can be trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training.autoencoder import autoencoder
+from relay_diffusion.training.denoising import base, relay
+from relay_diffusion.training.feed import Source
+from relay_diffusion.training.networks import Networks, build_networks
+from relay_diffusion.training.objective import Objective
+from relay_diffusion.training.recipe import AutoencoderRecipe, BaseRecipe, Recipe, RelayRecipe
+
+
+def pick_device(recipe: Recipe) -> torch.device:
+    """Raises: RelayError for a device that is not there."""
+    name = recipe.run.device
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise RelayError(f"run.device is {name!r}, which is not available here; try auto") from error
+    return device
+
+
+def networks_of(recipe: Recipe, tokenizer: Any) -> Networks:
+    """Freshly initialised from the recipe's seed, or loaded, as the recipe says."""
+    torch.manual_seed(recipe.run.seed)
+    return build_networks(recipe.model, recipe.run.objective == "autoencoder", tokenizer)
+
+
+def objective_of(
+    recipe: Recipe, networks: Networks, source: Source, device: torch.device
+) -> Objective:
+    """Put the networks on ``device`` and make the recipe's objective of them."""
+    layout = torch.channels_last if recipe.run.channels_last else torch.preserve_format
+    for module in networks.modules().values():
+        module.to(device=device, memory_format=layout)
+    if isinstance(recipe, AutoencoderRecipe):
+        return autoencoder(recipe, networks.vae, source, device)
+    stage = (networks.unet, networks.text_encoder, networks.tokenizer, networks.vae, source, device)
+    if isinstance(recipe, BaseRecipe):
+        return base(recipe, *stage)
+    assert isinstance(recipe, RelayRecipe)
+    return relay(recipe, *stage)

@@ -1,0 +1,255 @@
+"""The objectives of the two diffusion stages, base and relay, on latents of a fixed autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+
+from relay_diffusion.diffusion import NoiseSchedule, base_loss, relay_loss
+from relay_diffusion.models.autoencoder import decode, encode
+from relay_diffusion.models.denoiser import Denoiser
+from relay_diffusion.models.text import encode_text, tokenize
+from relay_diffusion.training.draws import Draws
+from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
+from relay_diffusion.training.networks import save_half
+from relay_diffusion.training.objective import Objective
+from relay_diffusion.training.preview import preview_base, preview_relay
+from relay_diffusion.training.recipe import BaseObjective, BaseRecipe, RelayRecipe
+
+NUM_BANDS = 4
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012}
+
+
+def base(
+    recipe: BaseRecipe,
+    unet: nn.Module,
+    text_encoder: nn.Module,
+    tokenizer: Any,
+    vae: nn.Module,
+    source: Source,
+    device: torch.device,
+) -> Objective:
+    """Train ``unet`` and ``text_encoder`` together; ``vae`` is fixed."""
+    schedule = _schedule(device)
+    denoiser = Denoiser(unet, schedule, recipe.model.prediction_type)
+    settings = recipe.objective
+    _freeze(vae)
+
+    def prepare(pictures: Pictures, draws: Draws) -> Batch:
+        return {
+            "z_0": encode(vae, pictures.x.to(device)),
+            "input_ids": tokenize(tokenizer, pictures.captions, recipe.model.max_tokens).to(device),
+            "time_ids": pictures.time_ids.to(device),
+        }
+
+    def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
+        context = encode_text(text_encoder, batch["input_ids"]) * keep[:, None, None]
+        denoise = denoiser(context, batch["time_ids"])
+        loss = base_loss(denoise, batch["z_0"], t, eps, schedule)
+        return loss * loss_weight(schedule.sigma(t), settings)
+
+    def loss(batch: Batch, draws: Draws) -> Tensor:
+        t = draw_t(draws, schedule.num_train_steps)
+        eps = draw_noise(draws, batch["z_0"], settings.offset_noise)
+        return sample_loss(batch, t, eps, draw_kept(draws, settings.text_dropout))
+
+    measure = _Validation(
+        lambda: held_out(
+            source,
+            prepare,
+            recipe.data.views,
+            recipe.validation.num_pictures,
+            recipe.data.batch_size,
+            device,
+        ),
+        sample_loss,
+        schedule.num_train_steps,
+    )
+
+    def preview() -> tuple[Tensor, int]:
+        return preview_base(
+            recipe, denoiser, text_encoder, tokenizer, vae, schedule, source, device
+        )
+
+    def export(folder: Path) -> None:
+        save_half(unet, folder / "base_unet")
+        save_half(text_encoder, folder / "text_encoder")
+        tokenizer.save_pretrained(folder / "tokenizer")
+        DDIMScheduler(
+            **BETAS,
+            beta_schedule="scaled_linear",
+            num_train_timesteps=schedule.num_train_steps,
+            prediction_type=recipe.model.prediction_type,
+            clip_sample=False,
+            set_alpha_to_one=False,
+        ).save_pretrained(folder / "scheduler")
+
+    return Objective(
+        trained={"unet": unet, "text_encoder": text_encoder},
+        feed=Feed(source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device),
+        loss=loss,
+        export=export,
+        validate=measure,
+        preview=preview,
+    )
+
+
+def relay(
+    recipe: RelayRecipe,
+    unet: nn.Module,
+    text_encoder: nn.Module,
+    tokenizer: Any,
+    vae: nn.Module,
+    source: Source,
+    device: torch.device,
+) -> Objective:
+    """Train ``unet`` as the relay stage; ``vae`` and ``text_encoder`` are fixed."""
+    schedule = _schedule(device)
+    denoiser = Denoiser(unet, schedule, recipe.model.prediction_type)
+    settings = recipe.objective
+    _freeze(vae)
+    _freeze(text_encoder)
+
+    def prepare(pictures: Pictures, draws: Draws) -> Batch:
+        x = pictures.x.to(device)
+        through_vae = draws.uniform("through_vae") < settings.through_vae
+        return {
+            "z_0": encode(vae, x),
+            "z_lr": encode(vae, low_resolution(vae, x, through_vae)),
+            "input_ids": tokenize(tokenizer, pictures.captions, recipe.model.max_tokens).to(device),
+            "time_ids": pictures.time_ids.to(device),
+        }
+
+    def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
+        context = encode_text(text_encoder, batch["input_ids"]) * keep[:, None, None]
+        denoise = denoiser(context, batch["time_ids"])
+        num_steps = settings.num_relay_train_steps
+        loss = relay_loss(denoise, batch["z_0"], batch["z_lr"], t, eps, schedule, num_steps)
+        return loss * loss_weight(schedule.sigma(t), settings)
+
+    def loss(batch: Batch, draws: Draws) -> Tensor:
+        t = draw_t(draws, settings.num_relay_train_steps)
+        eps = draw_noise(draws, batch["z_0"], settings.offset_noise)
+        return sample_loss(batch, t, eps, draw_kept(draws, settings.text_dropout))
+
+    measure = _Validation(
+        lambda: held_out(
+            source,
+            prepare,
+            recipe.data.views,
+            recipe.validation.num_pictures,
+            recipe.data.batch_size,
+            device,
+        ),
+        sample_loss,
+        settings.num_relay_train_steps,
+    )
+
+    def preview() -> tuple[Tensor, int]:
+        return preview_relay(
+            recipe, denoiser, text_encoder, tokenizer, vae, schedule, source, device
+        )
+
+    return Objective(
+        trained={"unet": unet},
+        feed=Feed(source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device),
+        loss=loss,
+        export=lambda folder: save_half(unet, folder / "relay_unet"),
+        validate=measure,
+        preview=preview,
+    )
+
+
+def low_resolution(vae: nn.Module, x: Tensor, through_vae: Tensor) -> Tensor:
+    """The picture as the stage below would hand it up: bilinear down by 2, for some samples through
+    the autoencoder at that size, bilinear up by 2.
+
+    Args:
+        x: (B, 3, H, W) in [-1, 1].
+        through_vae: (B,) bool.
+    Returns: (B, 3, H, W) in [-1, 1].
+    """
+    small = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
+    rows = torch.nonzero(through_vae).flatten()
+    if len(rows):
+        small[rows] = decode(vae, encode(vae, small[rows])).to(small.dtype).clamp(-1, 1)
+    return F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def loss_weight(sigma: Tensor, settings: BaseObjective) -> Tensor:
+    """Weight of sigma^-2 |D - z_0|^2 at each noise level, (B,).
+
+        w = 1 or 1 + sigma^2, at most gamma sigma^2
+
+    1 + sigma^2 is what a plain loss on v comes to. ``min_snr_weight`` is the first with gamma > 0.
+    """
+    weight = torch.ones_like(sigma) if settings.weighting == "epsilon" else 1 + sigma**2
+    if settings.min_snr_gamma > 0:
+        weight = torch.minimum(weight, settings.min_snr_gamma * sigma**2)
+    return weight
+
+
+def draw_t(draws: Draws, num_steps: int) -> Tensor:
+    """Training indices 0 .. num_steps-1, evenly spread over the batch, (B,) int64."""
+    return (draws.stratified("t") * num_steps).long()
+
+
+def draw_noise(draws: Draws, z: Tensor, offset: float) -> Tensor:
+    """Standard normal, plus ``offset`` times one normal per sample; the shape of ``z``."""
+    eps = draws.normal("eps", *z.shape[1:])
+    if offset:
+        eps = eps + offset * draws.normal("offset", 1, 1, 1)
+    return eps
+
+
+def draw_kept(draws: Draws, dropout: float) -> Tensor:
+    """1 where the text stays, 0 where it is dropped, (B,)."""
+    return (draws.uniform("text_dropout") >= dropout).float()
+
+
+class _Validation:
+    """Loss on held-out batches with fixed noise, in all and by quarter of the training indices."""
+
+    def __init__(
+        self,
+        batches: Callable[[], list[Batch]],
+        sample_loss: Callable[[Batch, Tensor, Tensor, Tensor], Tensor],
+        num_steps: int,
+    ) -> None:
+        self._prepare = batches
+        self._batches: list[Batch] | None = None
+        self.sample_loss = sample_loss
+        self.num_steps = num_steps
+
+    def __call__(self) -> dict[str, float]:
+        if self._batches is None:
+            self._batches = self._prepare()
+        losses, bands = [], []
+        for index, batch in enumerate(self._batches):
+            z = batch["z_0"]
+            draws = Draws.of_batch(0, "validation", index, len(z), z.device)
+            t = draw_t(draws, self.num_steps)
+            keep = torch.ones(len(z), device=z.device)
+            losses.append(self.sample_loss(batch, t, draws.normal("eps", *z.shape[1:]), keep))
+            bands.append(t * NUM_BANDS // self.num_steps)
+        loss, band = torch.cat(losses), torch.cat(bands)
+        figures = {"loss": float(loss.mean())}
+        for i in range(NUM_BANDS):
+            if bool((band == i).any()):
+                figures[f"loss_band_{i}"] = float(loss[band == i].mean())
+        return figures
+
+
+def _schedule(device: torch.device) -> NoiseSchedule:
+    """On the device of the run, so that looking a level up does not wait for a copy."""
+    return NoiseSchedule(NoiseSchedule.scaled_linear(**BETAS).sigmas.to(device))
+
+
+def _freeze(module: nn.Module) -> None:
+    module.requires_grad_(False).eval()

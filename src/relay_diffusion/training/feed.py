@@ -1,0 +1,119 @@
+"""From a stream of pictures and captions to the batches of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from relay_diffusion.training.draws import Draws, permutation
+from relay_diffusion.training.recipe import Data, View
+
+Batch = dict[str, Tensor]
+"""Tensors with the samples along the first dimension, on the device of the run."""
+
+
+class Pictures(Protocol):
+    """One batch of the data.
+
+    Attributes:
+        x: (B, 3, H, W) float32 in [-1, 1].
+        captions: B of them.
+        time_ids: (B, 6) original height and width, crop top and left, target height and width.
+    """
+
+    x: Tensor
+    captions: Sequence[str]
+    time_ids: Tensor
+
+
+class Stream(Protocol):
+    """Data without end; every batch is a function of the stream's seed and ``step`` alone."""
+
+    def batch(self, step: int, batch_size: int) -> Pictures: ...
+
+
+Source = Callable[[str, Sequence[View]], Stream]
+"""(split, views) -> stream; the splits are "train" and "held-out"."""
+
+
+class Feed:
+    """The batches of a run: ``feed(step)``, a function of the step, so resuming needs no position.
+
+    ``prepare`` does what does not depend on training (tokens, latents). Where that is dear, a
+    *chapter* of ``data.chapter`` batches is prepared at once and visited ``data.reuse`` times, each
+    time in another order.
+
+    Args:
+        stream: the pictures.
+        prepare: called without gradients, with draws of its own.
+        data: from the recipe.
+        seed: of the run.
+        device: where batches go.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        prepare: Callable[[Pictures, Draws], Batch],
+        data: Data,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.stream = stream
+        self.prepare = prepare
+        self.data = data
+        self.seed = seed
+        self.device = device
+        self._chapter: tuple[int, Batch] | None = None
+
+    def __call__(self, step: int) -> Batch:
+        if self.data.reuse == 1:
+            return self._prepared(step)
+        chapter, within = divmod(step, self.data.chapter * self.data.reuse)
+        visit, position = divmod(within, self.data.chapter)
+        kept = self._open_chapter(chapter)
+        size = self.data.batch_size
+        order = permutation(
+            self.seed, "visit", chapter * self.data.reuse + visit, size * self.data.chapter
+        )
+        rows = order[position * size : (position + 1) * size].to(self.device)
+        return {name: values[rows] for name, values in kept.items()}
+
+    def _open_chapter(self, chapter: int) -> Batch:
+        if self._chapter is None or self._chapter[0] != chapter:
+            self._chapter = None  # frees the last one before the next is made
+            first = chapter * self.data.chapter
+            parts = [self._prepared(first + i) for i in range(self.data.chapter)]
+            kept = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            self._chapter = (chapter, kept)
+        return self._chapter[1]
+
+    @torch.no_grad()
+    def _prepared(self, index: int) -> Batch:
+        size = self.data.batch_size
+        pictures = self.stream.batch(index, size)
+        return self.prepare(
+            pictures, Draws.of_batch(self.seed, "prepare", index, size, self.device)
+        )
+
+
+def held_out(
+    source: Source,
+    prepare: Callable[[Pictures, Draws], Batch],
+    views: Sequence[View],
+    num_pictures: int,
+    batch_size: int,
+    device: torch.device,
+) -> list[Batch]:
+    """The first ``num_pictures`` held-out pictures, prepared, the same in every run."""
+    stream = source("held-out", views)
+    batches = []
+    with torch.no_grad():
+        for index, start in enumerate(range(0, num_pictures, batch_size)):
+            size = min(batch_size, num_pictures - start)
+            draws = Draws.of_batch(0, "held-out", index, size, device)
+            batches.append(prepare(stream.batch(index, size), draws))
+    return batches

@@ -1,0 +1,110 @@
+"""What a run tells while it goes: progress bar, ``log.jsonl``, TensorBoard, sample grids."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+
+class Journal:
+    """Writes into ``folder``; a context manager.
+
+    Args:
+        folder: of the run.
+        start, num_steps: the first step and the last one's successor.
+        batch_size: of the whole run, for the rate in samples.
+    """
+
+    def __init__(self, folder: Path, start: int, num_steps: int, batch_size: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.batch_size = batch_size
+        self.num_steps = num_steps
+        self._log = open(folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        self._bar = tqdm(total=num_steps, initial=start, unit="step", disable=None, smoothing=0.05)
+        self._begun = time.perf_counter()
+        self._since = self._begun
+        self._steps = 0
+        self._waited = 0.0
+        self._sums: dict[str, Tensor] = {}
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+        self._board.close()
+        self._log.close()
+
+    def step(self, waited: float, **values: Tensor) -> None:
+        """Count a step, in which ``waited`` seconds went into data. Values stay on their device."""
+        self._steps += 1
+        self._waited += waited
+        for name, value in values.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+        self._bar.update()
+
+    def report(self, step: int, lr: float) -> dict[str, float]:
+        """One line: means since the last report, rate, and time left."""
+        means = {name: float(value) / self._steps for name, value in self._sums.items()}
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        rate = self._steps / seconds
+        self.write(
+            step,
+            **means,
+            lr=lr,
+            samples_per_second=rate * self.batch_size,
+            data_share=self._waited / seconds,
+            minutes=(time.perf_counter() - self._begun) / 60,
+            minutes_left=(self.num_steps - step) / rate / 60,
+        )
+        self._bar.set_postfix({name: f"{value:.4g}" for name, value in means.items()})
+        self._sums, self._steps, self._waited = {}, 0, 0.0
+        self._since = time.perf_counter()
+        return means
+
+    def write(self, step: int, **values: float) -> None:
+        """A line of figures."""
+        line: dict[str, Any] = {"step": step}
+        line.update({name: float(f"{value:.6g}") for name, value in values.items()})
+        self._line(line)
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def say(self, step: int, text: str) -> None:
+        """A line of words."""
+        self._line({"step": step, "note": text})
+        self._bar.write(f"step {step}: {text}")
+
+    def pictures(self, step: int, x: Tensor, columns: int) -> None:
+        """A grid, as PNG and in TensorBoard. x (N, 3, H, W) in [-1, 1]."""
+        sheet = grid(x, columns)
+        folder = self.folder / "samples"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(folder / f"step-{step:08d}.png")
+        self._board.add_image("samples", sheet, step)
+
+    def _line(self, line: dict[str, Any]) -> None:
+        self._log.write(json.dumps(line) + "\n")
+        self._log.flush()
+
+
+def grid(x: Tensor, columns: int) -> Tensor:
+    """Pictures (N, 3, H, W) in [-1, 1], row by row, as one (3, H', W') uint8 on the CPU."""
+    pixels = ((x.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    missing = -len(pixels) % columns
+    pixels = torch.cat([pixels, pixels.new_full((missing, *pixels.shape[1:]), 255)])
+    rows = [torch.cat(list(row), dim=2) for row in pixels.split(columns)]
+    return torch.cat(rows, dim=1)

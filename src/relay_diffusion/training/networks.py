@@ -1,0 +1,202 @@
+"""Builds the networks that a recipe names: from a table of arguments, or from a folder."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderDC, AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save
+from torch import nn
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training.recipe import Model
+
+AUTOENCODERS: dict[str, type[nn.Module]] = {
+    "AutoencoderDC": AutoencoderDC,
+    "AutoencoderKL": AutoencoderKL,
+}
+SIZE_WIDTH = 32
+"""Sinusoids for each of the six numbers of the size conditioning, where a recipe says nothing."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """All that a recipe names; the autoencoder objective has a ``vae`` only."""
+
+    vae: nn.Module
+    text_encoder: nn.Module | None = None
+    unet: nn.Module | None = None
+    tokenizer: Any = None
+
+    def modules(self) -> dict[str, nn.Module]:
+        named = {"vae": self.vae, "text_encoder": self.text_encoder, "unet": self.unet}
+        return {name: module for name, module in named.items() if module is not None}
+
+
+def build_networks(model: Model, only_vae: bool, tokenizer: Any = None) -> Networks:
+    """The networks of a recipe, float32 on the CPU, with the weights of ``init_from``.
+
+    Under ``torch.device("meta")`` they have shapes and no weights, and none are read.
+
+    Raises: RelayError on an unknown class or argument, or a folder that does not fit.
+    """
+    vae = build_vae(model.vae)
+    if only_vae:
+        networks = Networks(vae)
+    else:
+        text_encoder = build_text_encoder(model.text_encoder, len(tokenizer))
+        unet = build_unet(model.unet, int(vae.config.latent_channels), text_encoder.config.d_model)
+        networks = Networks(vae, text_encoder, unet, tokenizer)
+    modules = networks.modules()
+    for name, path in model.init_from.items():
+        if name not in modules:
+            raise RelayError(f"model.init_from.{name}: allowed are {', '.join(modules)}")
+        if not _on_meta():
+            load_weights(modules[name], path, f"model.init_from.{name}")
+    return networks
+
+
+def build_vae(spec: str | Mapping[str, Any]) -> nn.Module:
+    """An autoencoder, from its folder or its table."""
+    if isinstance(spec, str):
+        cls = _vae_class(_read_config(spec, "model.vae").get("_class_name"), f"{spec}/config.json")
+        return _open(cls, spec, "model.vae")
+    arguments = dict(spec)
+    cls = _vae_class(arguments.pop("class", None), "model.vae.class")
+    if cls is AutoencoderKL:
+        # Where pixels go, 8 times smaller: the block types follow from the widths.
+        levels = len(arguments.get("block_out_channels", (64,)))
+        arguments.setdefault("down_block_types", ("DownEncoderBlock2D",) * levels)
+        arguments.setdefault("up_block_types", ("UpDecoderBlock2D",) * levels)
+    return _construct(cls, arguments, "model.vae")
+
+
+def build_text_encoder(spec: str | Mapping[str, Any], vocab_size: int) -> T5EncoderModel:
+    """A T5 encoder; the size of its vocabulary is the tokenizer's where the table is silent."""
+    if isinstance(spec, str):
+        return _open(T5EncoderModel, spec, "model.text_encoder")
+    # Dropout would make a sample's loss depend on what else is in the batch.
+    arguments = {"vocab_size": vocab_size, "dropout_rate": 0.0, **spec}
+    config = _construct(T5Config, arguments, "model.text_encoder")
+    return T5EncoderModel(config)
+
+
+def build_unet(
+    spec: str | Mapping[str, Any], latent_channels: int, text_width: int
+) -> UNet2DConditionModel:
+    """A UNet conditioned on text and on the six numbers of the size (docs/math.md, The released
+    networks); whatever follows from those may be left out of the table."""
+    if isinstance(spec, str):
+        return _open(UNet2DConditionModel, spec, "model.unet")
+    arguments: dict[str, Any] = {
+        "in_channels": latent_channels,
+        "out_channels": latent_channels,
+        "cross_attention_dim": text_width,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": SIZE_WIDTH,
+        "use_linear_projection": True,
+        **spec,
+    }
+    width = 6 * arguments["addition_time_embed_dim"]
+    arguments.setdefault("projection_class_embeddings_input_dim", width)
+    return _construct(UNet2DConditionModel, arguments, "model.unet")
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """A tokenizer from its folder."""
+    if not (Path(path) / "tokenizer.json").is_file():
+        raise RelayError(f"model.tokenizer: there is no {path}/tokenizer.json")
+    return PreTrainedTokenizerFast.from_pretrained(path)
+
+
+def load_weights(module: nn.Module, path: str, where: str) -> None:
+    """Start ``module`` from the weights in a folder, stored in whatever precision.
+
+    Raises: RelayError naming the tensors that are missing, left over or of another shape.
+    """
+    stored = _open(type(module), path, where).state_dict()
+    own = module.state_dict()
+    wrong = sorted(stored.keys() ^ own.keys()) + [
+        key for key in own if key in stored and own[key].shape != stored[key].shape
+    ]
+    if wrong:
+        shown = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        raise RelayError(f"{where}: the weights in {path} do not fit the network: {shown}")
+    module.load_state_dict(stored)
+
+
+def save_half(module: nn.Module, folder: Path) -> None:
+    """Write ``module`` in half precision, in the layout of its library."""
+    folder.mkdir()
+    weights = {
+        name: tensor.detach().to("cpu", torch.float16).contiguous()
+        for name, tensor in module.state_dict().items()
+    }
+    if isinstance(module, T5EncoderModel):
+        weights.pop("encoder.embed_tokens.weight", None)  # the same tensor as shared.weight
+        config = copy.deepcopy(module.config)
+        config.architectures, config.dtype = ["T5EncoderModel"], "float16"
+        config.save_pretrained(folder)
+        file = folder / "model.safetensors"
+    else:
+        module.save_config(folder)
+        file = folder / "diffusion_pytorch_model.safetensors"
+    # Through Python's own writing, whose errors say what is wrong with the disk.
+    file.write_bytes(save(weights, metadata={"format": "pt"}))
+
+
+def num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _vae_class(name: Any, where: str) -> type[nn.Module]:
+    if name not in AUTOENCODERS:
+        raise RelayError(f"{where} is {name!r}, allowed are {', '.join(AUTOENCODERS)}")
+    return AUTOENCODERS[name]
+
+
+def _construct(cls: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> Any:
+    known = [name for name in inspect.signature(cls).parameters if name not in ("self", "kwargs")]
+    for name in arguments:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            raise RelayError(f"{where}.{name} is no argument of {cls.__name__}, nearest: {near[0]}")
+    try:
+        return cls(**arguments)
+    except (AssertionError, TypeError, ValueError, NotImplementedError) as error:
+        raise RelayError(f"{where}: {cls.__name__} refuses its arguments: {error}") from error
+
+
+def _on_meta() -> bool:
+    return torch.get_default_device().type == "meta"
+
+
+def _read_config(path: str, where: str) -> dict[str, Any]:
+    file = Path(path) / "config.json"
+    if not path or not file.is_file():
+        what = f"there is no {file}" if path else "is not given"
+        raise RelayError(f"{where}: {what}; give a table of arguments, or a folder with weights")
+    config: dict[str, Any] = json.loads(file.read_text())
+    return config
+
+
+def _open(cls: Any, path: str, where: str) -> Any:
+    config = _read_config(path, where)
+    if _on_meta():
+        if cls is T5EncoderModel:
+            return cls(T5Config.from_dict(config))
+        return cls.from_config(config)
+    try:
+        return cls.from_pretrained(path).float()
+    except (OSError, RuntimeError, ValueError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RelayError(f"{where}: {path} cannot be opened as {cls.__name__}: {first}") from error

@@ -1,0 +1,39 @@
+"""What the loop needs to know of an objective: functions, in one frozen record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from relay_diffusion.training.draws import Draws
+from relay_diffusion.training.feed import Batch
+
+
+def nothing_to_measure() -> dict[str, float]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An objective, ready to be trained.
+
+    Attributes:
+        trained: the modules that learn, by the name of their folder in a cascade.
+        feed: step -> batch, a function of the step alone.
+        loss: (batch, draws) -> (B,), one loss per sample. ``draws`` are the random numbers of
+            exactly these samples, so a batch may be split at will.
+        export: writes the trained modules, half precision, into a folder.
+        validate: -> named figures, on held-out data with fixed noise.
+        preview: -> pictures (N, 3, H, W) in [-1, 1] and how many go in a row, or None.
+    The loop calls the last three with the averaged weights in place, without gradients.
+    """
+
+    trained: Mapping[str, nn.Module]
+    feed: Callable[[int], Batch]
+    loss: Callable[[Batch, Draws], Tensor]
+    export: Callable[[Path], None]
+    validate: Callable[[], dict[str, float]] = nothing_to_measure
+    preview: Callable[[], tuple[Tensor, int]] | None = None

@@ -1,0 +1,60 @@
+"""AdamW and the course of its learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW (arXiv:1711.05101) with linear warm-up and a decay.
+
+    ``schedule`` falls from ``lr`` to ``final * lr`` over the last ``decay_steps`` steps of the run
+    (0: all steps after the warm-up). ``clip`` bounds the norm of the whole gradient (0: never).
+    ``accumulate`` splits each batch into that many parts, to save memory; the result is the same.
+    """
+
+    lr: float = 3e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    warmup: int = 500
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    decay_steps: int = 0
+    final: float = 0.0
+    accumulate: int = 1
+
+    def lr_at(self, step: int, num_steps: int) -> float:
+        """Learning rate of step 0, 1, ..., num_steps - 1."""
+        lr = self.lr * min(1.0, (step + 1) / (self.warmup + 1))
+        if self.schedule == "constant":
+            return lr
+        length = self.decay_steps or num_steps - self.warmup
+        progress = min(1.0, max(0.0, (step + 1 - num_steps + length) / max(length, 1)))
+        fall = progress if self.schedule == "linear" else (1 - math.cos(math.pi * progress)) / 2
+        return lr * (1 - (1 - self.final) * fall)
+
+
+def build_optimizer(
+    modules: Iterable[nn.Module], settings: OptimizerSettings
+) -> torch.optim.AdamW:
+    """AdamW over all parameters; weight decay on matrices and kernels only, not on gains, biases."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        fused=True,
+    )

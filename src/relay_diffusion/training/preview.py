@@ -1,0 +1,83 @@
+"""Sample grids of a run, from the samplers directly: training knows no pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from relay_diffusion.diffusion import Denoise, NoiseSchedule, guided, sample_base, sample_relay
+from relay_diffusion.models.autoencoder import decode, encode
+from relay_diffusion.models.denoiser import Denoiser
+from relay_diffusion.models.text import encode_text, tokenize
+from relay_diffusion.training.draws import Draws
+from relay_diffusion.training.feed import Source
+from relay_diffusion.training.recipe import BaseRecipe, RelayRecipe, View
+
+
+def preview_base(
+    recipe: BaseRecipe,
+    denoiser: Denoiser,
+    text_encoder: nn.Module,
+    tokenizer: Any,
+    vae: nn.Module,
+    schedule: NoiseSchedule,
+    source: Source,
+    device: torch.device,
+) -> tuple[Tensor, int]:
+    """Pictures for the recipe's prompts, or for held-out captions; fixed noise, 8 in a row."""
+    prompts = list(recipe.preview.prompts)
+    num = len(prompts) or recipe.preview.num_pictures
+    held = source("held-out", recipe.data.views[:1]).batch(0, num)
+    prompts = prompts or list(held.captions)
+    denoise = _guided(
+        denoiser, text_encoder, tokenizer, prompts, held.time_ids.to(device), recipe
+    )
+    shape = encode(vae, held.x[:1].to(device)).shape[1:]
+    eps = Draws.of_batch(0, "preview", 0, num, device).normal("eps", *shape)
+    sigmas = schedule.sample_sigmas(recipe.preview.num_steps)
+    z = sample_base(denoise, eps * (1 + sigmas[0].item() ** 2) ** 0.5, sigmas)
+    return decode(vae, z).clamp(-1, 1), 8
+
+
+def preview_relay(
+    recipe: RelayRecipe,
+    denoiser: Denoiser,
+    text_encoder: nn.Module,
+    tokenizer: Any,
+    vae: nn.Module,
+    schedule: NoiseSchedule,
+    source: Source,
+    device: torch.device,
+) -> tuple[Tensor, int]:
+    """Held-out pictures in threes: the low-resolution one enlarged, the relay's, the truth."""
+    side = recipe.data.views[0].side
+    held = source("held-out", (View(side),)).batch(0, recipe.preview.num_pictures)
+    x = held.x.to(device)
+    small = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
+    small = decode(vae, encode(vae, small)).clamp(-1, 1)
+    x_lr = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
+    z_lr = encode(vae, x_lr)
+    eps = Draws.of_batch(0, "preview", 0, len(x), device).normal("eps", *z_lr.shape[1:])
+    time_ids = held.time_ids.to(device)
+    denoise = _guided(denoiser, text_encoder, tokenizer, list(held.captions), time_ids, recipe)
+    start = recipe.objective.num_relay_train_steps
+    sigmas = schedule.relay_sigmas(min(recipe.preview.num_steps, start), start)
+    made = decode(vae, sample_relay(denoise, z_lr, eps, sigmas)).clamp(-1, 1)
+    return torch.stack([x_lr, made, x], 1).flatten(0, 1), 6
+
+
+def _guided(
+    denoiser: Denoiser,
+    text_encoder: nn.Module,
+    tokenizer: Any,
+    prompts: list[str],
+    time_ids: Tensor,
+    recipe: BaseRecipe | RelayRecipe,
+) -> Denoise:
+    input_ids = tokenize(tokenizer, prompts, recipe.model.max_tokens).to(time_ids.device)
+    context = encode_text(text_encoder, input_ids)
+    both = torch.cat([torch.zeros_like(context), context])
+    return guided(denoiser(both, torch.cat([time_ids, time_ids])), recipe.preview.guidance)

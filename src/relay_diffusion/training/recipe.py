@@ -1,0 +1,286 @@
+"""What a training run is: one TOML file, read into frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from relay_diffusion.config import apply_overrides, from_dict, load_toml
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training.ema import EmaSettings
+from relay_diffusion.training.optimizer import OptimizerSettings
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run itself. Its files go to the folder ``out``/``name``.
+
+    Attributes:
+        objective: what is trained.
+        steps: optimiser steps in all.
+        dtype: of the forward pass (autocast); weights, their average and the optimiser are float32.
+        device: "auto" is the GPU if there is one.
+        num_threads: of the CPU; 0 leaves PyTorch's choice.
+        max_minutes: save and stop after so long, to go on with ``--resume``; 0 is no limit.
+        log_every: steps between two lines of ``log.jsonl``.
+    """
+
+    name: str
+    objective: Literal["autoencoder", "base", "relay"]
+    steps: int
+    seed: int = 0
+    out: str = "runs"
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    num_threads: int = 0
+    max_minutes: float = 0.0
+    log_every: int = 50
+
+
+@dataclass(frozen=True)
+class View:
+    """How a batch is seen: drawn ``size`` x ``size``, of which a random window of ``crop`` x
+    ``crop`` is taken (0: all of it); chosen with a probability proportional to ``weight``."""
+
+    size: int
+    crop: int = 0
+    weight: float = 1.0
+
+    @property
+    def side(self) -> int:
+        """Pixels along a side of what is seen."""
+        return self.crop or self.size
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where pictures and captions come from.
+
+    Attributes:
+        source: "scenes" is the generated world; others may follow.
+        world: which part of it.
+        atlas: file of its drawings.
+        short_captions: share of pictures that go by their short caption, the others by the long.
+        batch_size: pictures in one optimiser step.
+        views: sizes and crops; each batch has one of them.
+        reuse: how often a prepared (rendered, encoded) picture is visited, with fresh noise; a
+            ``chapter`` of so many batches is kept in memory, and shuffled.
+        workers: processes that sample scenes and captions ahead; 0 does it in line.
+    """
+
+    source: Literal["scenes"] = "scenes"
+    world: Literal["full", "small"] = "full"
+    atlas: str = ""
+    short_captions: float = 0.5
+    batch_size: int = 32
+    views: tuple[View, ...] = (View(128),)
+    reuse: int = 1
+    chapter: int = 32
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Model:
+    """The networks. ``vae``, ``text_encoder`` and ``unet`` are each the path of a folder in the
+    diffusers or transformers layout, or a table of arguments for the class.
+
+    Attributes:
+        vae: ``class`` is "AutoencoderDC" or "AutoencoderKL", the rest are its arguments.
+        text_encoder: of ``T5Config``.
+        unet: of ``UNet2DConditionModel``; what follows from the other networks and from the
+            conditioning may be left out.
+        tokenizer: path of a folder; "" is the one of the world.
+        max_tokens: length of a tokenized caption.
+        prediction_type: what the UNet predicts.
+        init_from: module name to folder with the weights to start from, in any precision.
+    """
+
+    vae: str | dict[str, Any] = ""
+    text_encoder: str | dict[str, Any] = ""
+    unet: str | dict[str, Any] = ""
+    tokenizer: str = ""
+    max_tokens: int = 64
+    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    init_from: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Held-out pictures, always the same, with always the same noise, under the averaged weights.
+
+    Attributes:
+        every: steps; 0 is never.
+        num_pictures: how many (for the autoencoder: at each size).
+        sizes: of whole pictures, for the autoencoder.
+    """
+
+    every: int = 1000
+    num_pictures: int = 128
+    sizes: tuple[int, ...] = (128, 256, 512)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A grid of samples under the averaged weights.
+
+    Attributes:
+        every: steps; 0 is never.
+        num_pictures: of held-out scenes.
+        prompts: for the base, instead of held-out captions.
+        guidance: scale.
+        num_steps: of the sampler.
+    """
+
+    every: int = 2000
+    num_pictures: int = 16
+    prompts: tuple[str, ...] = ()
+    guidance: float = 3.0
+    num_steps: int = 25
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """Save every so many steps, keep the newest ``keep``."""
+
+    every: int = 1000
+    keep: int = 2
+
+
+@dataclass(frozen=True)
+class AutoencoderObjective:
+    """L1 + ``gradient`` * L1 of finite differences (+ ``kl`` * KL for ``AutoencoderKL``), decoding
+    from latents with normal noise of ``latent_noise`` times their root mean square."""
+
+    gradient: float = 1.0
+    latent_noise: float = 0.03
+    kl: float = 1e-6
+
+
+@dataclass(frozen=True)
+class BaseObjective:
+    """Noise prediction (docs/math.md, Base stage).
+
+    Attributes:
+        text_dropout: share of samples whose text embedding is zeroed, for guidance.
+        offset_noise: standard deviation of one extra normal per sample, added to all its latents.
+        weighting: "epsilon" weighs sigma^-2 |D - z_0|^2 by 1, "v" by 1 + sigma^2 (plain loss of
+            v prediction, which gives the highest noise, so layout and overall colour, more).
+        min_snr_gamma: bounds the weight by gamma sigma^2 (arXiv:2303.09556); 0 does not.
+    """
+
+    text_dropout: float = 0.1
+    offset_noise: float = 0.0
+    weighting: Literal["epsilon", "v"] = "epsilon"
+    min_snr_gamma: float = 5.0
+
+
+@dataclass(frozen=True)
+class RelayObjective(BaseObjective):
+    """The relay loss (docs/math.md, Relay stage).
+
+    Attributes:
+        num_relay_train_steps: T_r, where the mean is all low-resolution.
+        through_vae: share of samples whose low-resolution picture passes through the autoencoder
+            at its own size, as it does in use.
+    """
+
+    offset_noise: float = 0.05
+    min_snr_gamma: float = 0.0
+    num_relay_train_steps: int = 500
+    through_vae: float = 0.5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run; ``objective`` is the table that goes with ``run.objective``."""
+
+    run: Run
+    data: Data = Data()
+    model: Model = Model()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    ema: EmaSettings = EmaSettings()
+    validation: Validation = Validation()
+    preview: Preview = Preview()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.run.out) / self.run.name
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe(Recipe):
+    objective: AutoencoderObjective = AutoencoderObjective()
+
+
+@dataclass(frozen=True)
+class BaseRecipe(Recipe):
+    objective: BaseObjective = BaseObjective()
+
+
+@dataclass(frozen=True)
+class RelayRecipe(Recipe):
+    objective: RelayObjective = RelayObjective()
+
+
+RECIPES: dict[str, type[Recipe]] = {
+    "autoencoder": AutoencoderRecipe,
+    "base": BaseRecipe,
+    "relay": RelayRecipe,
+}
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file.
+
+    Args:
+        path: of the TOML file.
+        overrides: ``"data.batch_size=8"`` and the like, applied on top.
+    Raises: RelayError on what is missing, unknown or out of range.
+    """
+    return recipe_from_dict(apply_overrides(load_toml(path), list(overrides)))
+
+
+def recipe_from_dict(mapping: Mapping[str, Any]) -> Recipe:
+    """A recipe from its tables. Raises: as :func:`read_recipe`."""
+    run = mapping.get("run")
+    kind = run.get("objective") if isinstance(run, Mapping) else None
+    if kind not in RECIPES:
+        raise RelayError(f"run.objective is {kind!r}, allowed are {', '.join(RECIPES)}")
+    recipe = from_dict(RECIPES[kind], mapping)
+    _check(recipe)
+    return recipe
+
+
+def _check(recipe: Recipe) -> None:
+    """Ranges that types do not hold."""
+    run, data, optimizer = recipe.run, recipe.data, recipe.optimizer
+    at_least_one = {
+        "run.steps": run.steps,
+        "run.log_every": run.log_every,
+        "data.batch_size": data.batch_size,
+        "data.reuse": data.reuse,
+        "data.chapter": data.chapter,
+        "optimizer.accumulate": optimizer.accumulate,
+        "checkpoint.every": recipe.checkpoint.every,
+        "checkpoint.keep": recipe.checkpoint.keep,
+    }
+    for name, value in at_least_one.items():
+        if value < 1:
+            raise RelayError(f"{name} is {value}, must be at least 1")
+    if not data.views:
+        raise RelayError("data.views is empty, give at least one, e.g. [{size = 128}]")
+    if data.reuse > 1 and len({view.side for view in data.views}) > 1:
+        raise RelayError(
+            "data.reuse above 1 shuffles pictures of all data.views together, which must then show "
+            "the same number of pixels: give the larger ones a crop, e.g. {size = 512, crop = 256}"
+        )
+    if data.batch_size % optimizer.accumulate:
+        raise RelayError(
+            f"optimizer.accumulate is {optimizer.accumulate}, "
+            f"must divide data.batch_size = {data.batch_size}"
+        )

@@ -1,0 +1,54 @@
+"""Runs a recipe from start to end, or says what it would do."""
+
+from __future__ import annotations
+
+import torch
+
+from relay_diffusion.config import dump_toml
+from relay_diffusion.training.build import networks_of, objective_of, pick_device
+from relay_diffusion.training.feed import Source
+from relay_diffusion.training.loop import train
+from relay_diffusion.training.networks import num_parameters
+from relay_diffusion.training.recipe import Recipe
+from relay_diffusion.training.sources import open_source, open_tokenizer
+
+
+def run(recipe: Recipe, resume: bool = False, source: Source | None = None) -> bool:
+    """Train as the recipe says.
+
+    Args:
+        resume: go on from the newest checkpoint, if there is one.
+        source: data other than the recipe's, for callers with their own.
+    Returns: True if complete, False if stopped early. Raises: RelayError, see ``loop.train``.
+    """
+    if recipe.run.num_threads:
+        torch.set_num_threads(recipe.run.num_threads)
+    device = pick_device(recipe)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    networks = networks_of(recipe, _tokenizer(recipe))
+    source = source or open_source(recipe.data, recipe.run.seed, device)
+    return train(recipe, objective_of(recipe, networks, source, device), device, resume)
+
+
+def summary(recipe: Recipe) -> str:
+    """The resolved recipe, parameters of each module, steps and pictures; allocates no weights."""
+    tokenizer = _tokenizer(recipe)
+    with torch.device("meta"):
+        networks = networks_of(recipe, tokenizer)
+    lines = [dump_toml(recipe).rstrip(), ""]
+    lines += [
+        f"# {name:14} {num_parameters(module):15,} parameters"
+        for name, module in networks.modules().items()
+    ]
+    pictures = recipe.run.steps * recipe.data.batch_size
+    lines.append(
+        f"# {recipe.run.steps:,} steps of {recipe.data.batch_size} are {pictures:,} samples, "
+        f"from {-(-pictures // recipe.data.reuse):,} pictures"
+    )
+    lines.append(f"# to {recipe.folder}")
+    return "\n".join(lines)
+
+
+def _tokenizer(recipe: Recipe) -> object:
+    return None if recipe.run.objective == "autoencoder" else open_tokenizer(recipe)
