@@ -133,6 +133,23 @@ def test_multistep_is_dpm_solver_2m_on_the_base_stage():
     torch.testing.assert_close(sample_base(curved, z, sigmas, solver="multistep"), expected)
 
 
+def test_multistep_with_eta_extrapolates_to_where_the_deterministic_part_ends():
+    (z,) = draw(1, 2, 4, 3, 3)
+    s0, s1, s2, eta = 4.0, 2.0, 1.0, 0.6
+    noise = [torch.randn(z.shape, generator=g, dtype=z.dtype) for g in generators(7) * 2]
+    delta = [eta * b * math.sqrt(1 - (b / a) ** 2) for a, b in ((s0, s1), (s1, s2))]
+    down = [math.sqrt(s**2 - d**2) for s, d in zip((s1, s2), delta, strict=True)]
+    first = curved(z, torch.full((2,), s0))
+    middle = down[0] / s0 * z + (1 - down[0] / s0) * first + delta[0] * noise[0]
+    second = curved(middle, torch.full((2,), s1))
+    ahead = second + math.log(s1 / down[1]) / (2 * math.log(s0 / s1)) * (second - first)
+    expected = down[1] / s1 * middle + (1 - down[1] / s1) * ahead + delta[1] * noise[1]
+    stepped = sample_base(
+        curved, z, [s0, s1, s2], solver="multistep", eta=eta, generator=generators(7)[0]
+    )
+    torch.testing.assert_close(stepped, expected)
+
+
 def test_base_with_eta_one_is_the_ddpm_posterior_step():
     """Against the variance-preserving formula of DDPM (arXiv:2006.11239, equations 6 and 7)."""
     (z,) = draw(1, 2, 4, 3, 3)
