@@ -36,7 +36,9 @@ def autoencoder(
 
     def pictures(size: int) -> list[Batch]:
         # Few at a time: a 512 picture has the activations of sixteen 128 ones.
-        few = max(1, recipe.data.batch_size * min(v.side for v in recipe.data.views) ** 2 // size**2)
+        few = max(
+            1, recipe.data.batch_size * min(v.side for v in recipe.data.views) ** 2 // size**2
+        )
         num = recipe.validation.num_pictures
         return held_out(source, prepare, (View(size),), num, few, device)
 
@@ -59,7 +61,9 @@ def autoencoder(
 
     return Objective(
         trained={"vae": vae},
-        feed=Feed(source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device),
+        feed=Feed(
+            source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device
+        ),
         loss=loss,
         export=export,
         validate=validate,

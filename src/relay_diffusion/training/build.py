@@ -24,7 +24,9 @@ def pick_device(recipe: Recipe) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise RelayError(f"run.device is {name!r}, which is not available here; try auto") from error
+        raise RelayError(
+            f"run.device is {name!r}, which is not available here; try auto"
+        ) from error
     return device
 
 

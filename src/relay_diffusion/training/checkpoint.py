@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -71,11 +72,22 @@ class Checkpoints:
         return path
 
     def load(self) -> dict[str, Any] | None:
-        """State of the newest checkpoint, on the CPU, or None."""
+        """State of the newest checkpoint, on the CPU, or None if there is none.
+
+        Raises: RelayError if it is damaged, or holds anything but tensors and plain values.
+        """
         newest = self.newest()
         if newest is None:
             return None
-        state: dict[str, Any] = torch.load(newest / STATE, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(
+                newest / STATE, map_location="cpu", weights_only=True
+            )
+        except (pickle.UnpicklingError, RuntimeError, OSError) as error:
+            raise RelayError(
+                f"{newest} is refused, it is damaged or no checkpoint of ours: "
+                "move it away to go on from the one before"
+            ) from error
         return state
 
     def _sweep(self) -> None:

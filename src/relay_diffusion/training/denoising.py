@@ -92,7 +92,9 @@ def base(
 
     return Objective(
         trained={"unet": unet, "text_encoder": text_encoder},
-        feed=Feed(source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device),
+        feed=Feed(
+            source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device
+        ),
         loss=loss,
         export=export,
         validate=measure,
@@ -158,7 +160,9 @@ def relay(
 
     return Objective(
         trained={"unet": unet},
-        feed=Feed(source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device),
+        feed=Feed(
+            source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device
+        ),
         loss=loss,
         export=lambda folder: save_half(unet, folder / "relay_unet"),
         validate=measure,

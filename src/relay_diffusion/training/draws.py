@@ -63,7 +63,9 @@ class Draws:
 
     def _bits(self, name: str, num: int) -> Tensor:
         """(B, num) int64 of 64 random bits."""
-        keys = _combine(self._keys, torch.tensor(zlib.crc32(name.encode()), device=self.rows.device))
+        keys = _combine(
+            self._keys, torch.tensor(zlib.crc32(name.encode()), device=self.rows.device)
+        )
         return _mix(keys[:, None] + torch.arange(1, num + 1, device=self.rows.device) * GOLDEN)
 
 

@@ -23,9 +23,7 @@ from relay_diffusion.training.optimizer import build_optimizer
 from relay_diffusion.training.recipe import Recipe
 
 
-def train(
-    recipe: Recipe, objective: Objective, device: torch.device, resume: bool = False
-) -> bool:
+def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bool = False) -> bool:
     """Train to the recipe's last step, or until asked to stop.
 
     Everything random is a function of (seed, step, sample), so step n does the same whether the run
@@ -105,16 +103,17 @@ def train(
             journal.step(waited, loss=loss, grad_norm=norm)
 
             out_of_time = 0 < run.max_minutes * 60 < time.monotonic() - begun
-            leave = step == run.steps or out_of_time or bool(asked)
-            if step % run.log_every == 0 or leave or step % recipe.checkpoint.every == 0:
+            done = step == run.steps
+            leave = done or out_of_time or bool(asked)
+            if step % run.log_every == 0 or step % recipe.checkpoint.every == 0 or leave:
                 _insist_on_finite(bad_step, checkpoints)
             if step % run.log_every == 0 or leave:
                 journal.report(step, lr)
-            if _due(step, recipe.validation.every, run.steps) and (step == run.steps or not leave):
+            if _due(step, recipe.validation.every) or (done and recipe.validation.every):
                 with _evaluating(recipe, modules, ema, device):
                     figures = objective.validate()
                 journal.write(step, **{f"validation/{k}": v for k, v in figures.items()})
-            if objective.preview and _due(step, recipe.preview.every, run.steps) and not asked:
+            if _due(step, recipe.preview.every) or (done and recipe.preview.every):
                 with _evaluating(recipe, modules, ema, device):
                     pictures, columns = objective.preview()
                 journal.pictures(step, pictures, columns)
@@ -188,8 +187,8 @@ def _insist_on_finite(bad_step: Tensor, checkpoints: Checkpoints) -> None:
     )
 
 
-def _due(step: int, every: int, num_steps: int) -> bool:
-    return every > 0 and (step % every == 0 or step == num_steps)
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _autocast(recipe: Recipe, device: torch.device) -> torch.autocast:

@@ -12,10 +12,6 @@ from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch
 
 
-def nothing_to_measure() -> dict[str, float]:
-    return {}
-
-
 @dataclass(frozen=True)
 class Objective:
     """An objective, ready to be trained.
@@ -27,7 +23,7 @@ class Objective:
             exactly these samples, so a batch may be split at will.
         export: writes the trained modules, half precision, into a folder.
         validate: -> named figures, on held-out data with fixed noise.
-        preview: -> pictures (N, 3, H, W) in [-1, 1] and how many go in a row, or None.
+        preview: -> pictures (N, 3, H, W) in [-1, 1] and how many go in a row.
     The loop calls the last three with the averaged weights in place, without gradients.
     """
 
@@ -35,5 +31,5 @@ class Objective:
     feed: Callable[[int], Batch]
     loss: Callable[[Batch, Draws], Tensor]
     export: Callable[[Path], None]
-    validate: Callable[[], dict[str, float]] = nothing_to_measure
-    preview: Callable[[], tuple[Tensor, int]] | None = None
+    validate: Callable[[], dict[str, float]]
+    preview: Callable[[], tuple[Tensor, int]]

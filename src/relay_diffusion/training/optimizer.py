@@ -31,6 +31,10 @@ class OptimizerSettings:
     final: float = 0.0
     accumulate: int = 1
 
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate is {self.accumulate}, must be at least 1")
+
     def lr_at(self, step: int, num_steps: int) -> float:
         """Learning rate of step 0, 1, ..., num_steps - 1."""
         lr = self.lr * min(1.0, (step + 1) / (self.warmup + 1))
@@ -42,9 +46,7 @@ class OptimizerSettings:
         return lr * (1 - (1 - self.final) * fall)
 
 
-def build_optimizer(
-    modules: Iterable[nn.Module], settings: OptimizerSettings
-) -> torch.optim.AdamW:
+def build_optimizer(modules: Iterable[nn.Module], settings: OptimizerSettings) -> torch.optim.AdamW:
     """AdamW over all parameters; weight decay on matrices and kernels only, not on gains, biases."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups = [

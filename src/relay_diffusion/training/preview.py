@@ -32,9 +32,7 @@ def preview_base(
     num = len(prompts) or recipe.preview.num_pictures
     held = source("held-out", recipe.data.views[:1]).batch(0, num)
     prompts = prompts or list(held.captions)
-    denoise = _guided(
-        denoiser, text_encoder, tokenizer, prompts, held.time_ids.to(device), recipe
-    )
+    denoise = _guided(denoiser, text_encoder, tokenizer, prompts, held.time_ids.to(device), recipe)
     shape = encode(vae, held.x[:1].to(device)).shape[1:]
     eps = Draws.of_batch(0, "preview", 0, num, device).normal("eps", *shape)
     sigmas = schedule.sample_sigmas(recipe.preview.num_steps)

@@ -13,6 +13,12 @@ from relay_diffusion.training.ema import EmaSettings
 from relay_diffusion.training.optimizer import OptimizerSettings
 
 
+def _at_least(low: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < low:
+            raise RelayError(f"{name} is {value}, must be at least {low}")
+
+
 @dataclass(frozen=True)
 class Run:
     """The run itself. Its files go to the folder ``out``/``name``.
@@ -39,6 +45,11 @@ class Run:
     num_threads: int = 0
     max_minutes: float = 0.0
     log_every: int = 50
+
+    def __post_init__(self) -> None:
+        _at_least(1, steps=self.steps, log_every=self.log_every)
+        if not self.name or "/" in self.name:
+            raise RelayError(f"name is {self.name!r}, must be the name of a folder")
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,16 @@ class Data:
     reuse: int = 1
     chapter: int = 32
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(1, batch_size=self.batch_size, reuse=self.reuse, chapter=self.chapter)
+        if not self.views:
+            raise RelayError("views is empty, give at least one, such as [{size = 128}]")
+        if self.reuse > 1 and len({view.side for view in self.views}) > 1:
+            raise RelayError(
+                "reuse above 1 shuffles pictures of all views together, which must then show the "
+                "same number of pixels: give the larger ones a crop, as {size = 512, crop = 256}"
+            )
 
 
 @dataclass(frozen=True)
@@ -149,6 +170,9 @@ class CheckpointSettings:
     every: int = 1000
     keep: int = 2
 
+    def __post_init__(self) -> None:
+        _at_least(1, every=self.every, keep=self.keep)
+
 
 @dataclass(frozen=True)
 class AutoencoderObjective:
@@ -207,6 +231,13 @@ class Recipe:
     preview: Preview = Preview()
     checkpoint: CheckpointSettings = CheckpointSettings()
 
+    def __post_init__(self) -> None:
+        if self.data.batch_size % self.optimizer.accumulate:
+            raise RelayError(
+                f"optimizer.accumulate is {self.optimizer.accumulate}, "
+                f"must divide data.batch_size, which is {self.data.batch_size}"
+            )
+
     @property
     def folder(self) -> Path:
         return Path(self.run.out) / self.run.name
@@ -251,36 +282,4 @@ def recipe_from_dict(mapping: Mapping[str, Any]) -> Recipe:
     kind = run.get("objective") if isinstance(run, Mapping) else None
     if kind not in RECIPES:
         raise RelayError(f"run.objective is {kind!r}, allowed are {', '.join(RECIPES)}")
-    recipe = from_dict(RECIPES[kind], mapping)
-    _check(recipe)
-    return recipe
-
-
-def _check(recipe: Recipe) -> None:
-    """Ranges that types do not hold."""
-    run, data, optimizer = recipe.run, recipe.data, recipe.optimizer
-    at_least_one = {
-        "run.steps": run.steps,
-        "run.log_every": run.log_every,
-        "data.batch_size": data.batch_size,
-        "data.reuse": data.reuse,
-        "data.chapter": data.chapter,
-        "optimizer.accumulate": optimizer.accumulate,
-        "checkpoint.every": recipe.checkpoint.every,
-        "checkpoint.keep": recipe.checkpoint.keep,
-    }
-    for name, value in at_least_one.items():
-        if value < 1:
-            raise RelayError(f"{name} is {value}, must be at least 1")
-    if not data.views:
-        raise RelayError("data.views is empty, give at least one, e.g. [{size = 128}]")
-    if data.reuse > 1 and len({view.side for view in data.views}) > 1:
-        raise RelayError(
-            "data.reuse above 1 shuffles pictures of all data.views together, which must then show "
-            "the same number of pixels: give the larger ones a crop, e.g. {size = 512, crop = 256}"
-        )
-    if data.batch_size % optimizer.accumulate:
-        raise RelayError(
-            f"optimizer.accumulate is {optimizer.accumulate}, "
-            f"must divide data.batch_size = {data.batch_size}"
-        )
+    return from_dict(RECIPES[kind], mapping)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,17 @@ class Ahead:
                 num_workers=self.workers,
                 prefetch_factor=4,
                 multiprocessing_context="fork",
+                worker_init_fn=_outlive_signals,
             )
             self._descriptions = iter(loader)
         self._next = step + 1
         return self.stream.draw(next(self._descriptions))
+
+
+def _outlive_signals(worker: int) -> None:
+    """A SIGTERM to the whole group is for the main process, which saves and then ends its workers."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Descriptions(IterableDataset[SceneDescription]):

@@ -1,0 +1,140 @@
+"""A checkpoint is whole or not there, whatever happens while it is written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import tiny_recipe, train_tiny
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training import checkpoint
+from relay_diffusion.training.checkpoint import Checkpoints, put_folder
+
+
+def save(folder: Path, step: int, keep: int = 1) -> None:
+    Checkpoints(folder, keep).save(step, {"step": step, "w": torch.full((9,), float(step))}, "a=1")
+
+
+OWNERS = {"save": torch, "_flush": checkpoint, "rename": os, "rmtree": shutil}
+
+
+def die_at(function: str, nth: int) -> None:
+    """The process ends, as by SIGKILL, at the ``nth`` call of a function that saving goes through."""
+    owner, calls = OWNERS[function], iter(range(1, 100))
+    original = getattr(owner, function)
+
+    def dies(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == nth:
+            if function == "save":
+                args[1].write(b"half of it")
+                args[1].flush()
+            os._exit(9)
+        return original(*args, **kwargs)
+
+    setattr(owner, function, dies)
+
+
+@pytest.mark.parametrize(
+    ("function", "nth"),
+    [("save", 1), ("_flush", 1), ("_flush", 3), ("rename", 1)]  # before it is in place
+    + [("_flush", 4), ("rename", 2), ("rmtree", 2), ("rmtree", 3)],  # after
+)
+def test_killed_while_writing_leaves_a_good_checkpoint(
+    function: str, nth: int, tmp_path: Path
+) -> None:
+    save(tmp_path, 1)
+    child = os.fork()
+    if child == 0:
+        die_at(function, nth)
+        save(tmp_path, 2)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9, "it was to die, and did not"
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    state = checkpoints.load()
+    assert state is not None
+    assert torch.equal(state["w"], torch.full((9,), float(state["step"])))
+    save(tmp_path, 3)
+    assert checkpoints.steps() == [3]
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+
+
+def test_keeps_the_newest(tmp_path: Path) -> None:
+    for step in (5, 10, 15, 20):
+        save(tmp_path, step, keep=2)
+    assert Checkpoints(tmp_path, 2).steps() == [15, 20]
+    assert (tmp_path / "step-00000020" / "recipe.toml").read_text() == "a=1"
+
+
+class FullDisk:
+    """``torch.save`` on a disk with room for a few bytes more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = False
+        original = torch.save
+
+        def write(state: Any, file: Any) -> None:
+            if self.full:
+                file.write(b"some")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            original(state, file)
+
+        monkeypatch.setattr(torch, "save", write)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+    save(tmp_path, 1)
+    disk.full = True
+    with pytest.raises(RelayError) as caught:
+        save(tmp_path, 2)
+    message = str(caught.value)
+    assert "step 2 not written" in message
+    assert "no space left on the disk" in message
+    assert "the one of step 1 stays" in message
+    assert "\n" not in message
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_training_goes_on_after_a_full_disk_unless_it_was_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+    train_tiny(tiny_recipe("autoencoder", tmp_path, run={"steps": 2}))
+    disk.full = True
+    recipe = tiny_recipe("autoencoder", tmp_path, run={"steps": 6})
+    with pytest.raises(RelayError, match="step 6 not written"):
+        train_tiny(recipe, resume=True)
+    assert "step 4 not written" in (recipe.folder / "log.jsonl").read_text()
+    assert Checkpoints(recipe.folder / "checkpoints", 2).steps() == [2]
+
+
+def test_a_folder_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    put_folder(folder, lambda new: (new / "weights").write_text("old"))
+
+    def fails(new: Path) -> None:
+        (new / "weights").write_text("half")
+        raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full"):
+        put_folder(folder, fails)
+    assert (folder / "weights").read_text() == "old"
+    put_folder(folder, lambda new: (new / "weights").write_text("new"))
+    assert (folder / "weights").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+def test_state_is_read_without_running_code(tmp_path: Path) -> None:
+    folder = tmp_path / "step-00000001"
+    folder.mkdir()
+    torch.save({"step": shutil.rmtree}, folder / checkpoint.STATE)
+    with pytest.raises(RelayError, match="refused"):
+        Checkpoints(tmp_path, 1).load()

@@ -1,0 +1,200 @@
+"""Training continues exactly, stops cleanly, and learns."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import CPU, KL_VAE, tiny_objective, tiny_recipe, train_tiny
+from torch import Tensor
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training.checkpoint import Checkpoints
+from relay_diffusion.training.draws import Draws
+from relay_diffusion.training.feed import Batch
+from relay_diffusion.training.loop import train
+from relay_diffusion.training.recipe import Recipe
+
+KINDS = ["autoencoder", "base", "relay"]
+
+
+def final_state(recipe: Recipe) -> dict[str, Any]:
+    state = Checkpoints(recipe.folder / "checkpoints", keep=2).load()
+    assert state is not None
+    return state
+
+
+def assert_same(a: Any, b: Any, where: str = "") -> None:
+    if isinstance(a, Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}[{i}]")
+    else:
+        assert a == b, where
+
+
+def lines(recipe: Recipe) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (recipe.folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reuse", [1, 3])
+def test_three_steps_and_three_more_equal_six(kind: str, reuse: int, tmp_path: Path) -> None:
+    # The interruption lies inside a chapter of two batches that are visited three times, and the
+    # validation and preview before it must leave no trace.
+    def make(out: str, steps: int, **run: Any) -> Recipe:
+        return tiny_recipe(
+            kind,
+            tmp_path / out,
+            run={"steps": steps, **run},
+            data={"reuse": reuse, "chapter": 2},
+            optimizer={"schedule": "constant"},
+        )
+
+    whole = make("whole", 6)
+    assert train_tiny(whole)
+    halves = make("halves", 3)
+    halves = replace(
+        halves,
+        validation=replace(halves.validation, every=1),
+        preview=replace(halves.preview, every=2),
+    )
+    assert train_tiny(halves)
+    assert train_tiny(make("halves", 6), resume=True)
+    assert_same(final_state(whole), final_state(halves))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_accumulated_parts_give_the_gradient_of_the_whole_batch(kind: str, tmp_path: Path) -> None:
+    figures = []
+    for parts in (1, 2):
+        recipe = tiny_recipe(
+            kind,
+            tmp_path / str(parts),
+            run={"steps": 2},
+            optimizer={"accumulate": parts},
+        )
+        train_tiny(recipe)
+        figures.append([(line["loss"], line["grad_norm"]) for line in lines(recipe)])
+    torch.testing.assert_close(figures[0], figures[1], rtol=2e-5, atol=0)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "autoencoder-kl"])
+def test_every_trainable_parameter_gets_a_gradient(kind: str, tmp_path: Path) -> None:
+    model = {"model": {"vae": KL_VAE}} if kind.endswith("kl") else {}
+    recipe = tiny_recipe(kind.removesuffix("-kl"), tmp_path, **model)
+    objective = tiny_objective(recipe)
+    # Twice, with a step between: zero-initialised layers hide what lies before them at first.
+    parameters = [p for module in objective.trained.values() for p in module.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=1e-2)
+    for step in range(2):
+        optimizer.zero_grad()
+        objective.loss(objective.feed(step), Draws.of_batch(0, "train", step, 4)).mean().backward()
+        optimizer.step()
+    silent = [
+        name
+        for module in objective.trained.values()
+        for name, p in module.named_parameters()
+        if p.grad is None or not bool(p.grad.any())
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("autoencoder", 0.6), ("base", 0.7), ("relay", 0.8)])
+def test_loss_falls(kind: str, factor: float, tmp_path: Path) -> None:
+    recipe = tiny_recipe(
+        kind,
+        tmp_path,
+        run={"steps": 60, "log_every": 10},
+        data={"reuse": 60, "chapter": 1},
+        optimizer={"lr": 5e-3},
+        checkpoint={"every": 100},
+    )
+    train_tiny(recipe)
+    losses = [line["loss"] for line in lines(recipe) if "loss" in line]
+    assert losses[-1] < factor * losses[0]
+
+
+def test_a_sigterm_saves_and_the_rest_follows_exactly(tmp_path: Path) -> None:
+    whole = tiny_recipe("autoencoder", tmp_path / "whole", run={"steps": 5})
+    train_tiny(whole)
+    recipe = tiny_recipe(
+        "autoencoder", tmp_path / "killed", run={"steps": 5}, checkpoint={"every": 100}
+    )
+    objective = tiny_objective(recipe)
+
+    def feed(step: int) -> Batch:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return objective.feed(step)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    assert not train(recipe, replace(objective, feed=feed), CPU)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert Checkpoints(recipe.folder / "checkpoints", 2).steps() == [3]
+    assert "SIGTERM" in lines(recipe)[-1]["note"]
+    assert train_tiny(recipe, resume=True)
+    assert_same(final_state(whole), final_state(recipe))
+
+
+def test_the_time_limit_saves_and_stops(tmp_path: Path) -> None:
+    recipe = tiny_recipe("autoencoder", tmp_path, run={"steps": 50, "max_minutes": 1e-9})
+    assert not train_tiny(recipe)
+    assert Checkpoints(recipe.folder / "checkpoints", 2).steps() == [1]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_step(tmp_path: Path) -> None:
+    # Looked for every third step; the checkpoint due at step 4 must not be written.
+    recipe = tiny_recipe("base", tmp_path, run={"steps": 9, "log_every": 3})
+    objective = tiny_objective(recipe)
+    calls = iter(range(100))
+
+    def loss(batch: Batch, draws: Draws) -> Tensor:
+        value = objective.loss(batch, draws)
+        return value * float("nan") if next(calls) == 3 else value
+
+    with pytest.raises(RelayError, match=r"not finite at step 3; the checkpoint of step 2 is good"):
+        train(recipe, replace(objective, loss=loss), CPU)
+    state = final_state(recipe)
+    assert state["step"] == 2
+    assert all(torch.isfinite(value).all() for value in state["ema"].values())
+
+
+def test_a_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
+    recipe = tiny_recipe("autoencoder", tmp_path, run={"steps": 2})
+    train_tiny(recipe)
+    with pytest.raises(RelayError, match=r"up to step 2: go on with --resume"):
+        train_tiny(recipe)
+
+
+def test_resuming_with_other_networks_is_refused(tmp_path: Path) -> None:
+    train_tiny(tiny_recipe("autoencoder", tmp_path, run={"steps": 2}))
+    other = tiny_recipe("autoencoder", tmp_path, model={"vae": KL_VAE})
+    with pytest.raises(RelayError, match=r"does not fit the networks of this recipe"):
+        train_tiny(other, resume=True)
+
+
+def test_a_line_of_the_log_has_what_one_watches(tmp_path: Path) -> None:
+    recipe = tiny_recipe(
+        "base", tmp_path, run={"steps": 2}, validation={"every": 2}, preview={"every": 2}
+    )
+    train_tiny(recipe)
+    first, second, validation = lines(recipe)
+    for line in (first, second):
+        assert {"loss", "grad_norm", "lr", "samples_per_second", "minutes_left"} <= line.keys()
+    assert second["minutes_left"] == 0
+    bands = [validation[f"validation/loss_band_{i}"] for i in range(4)]
+    assert validation["validation/loss"] == pytest.approx(sum(bands) / 4, rel=1e-4)
+    assert (recipe.folder / "samples" / "step-00000002.png").is_file()
+    assert list((recipe.folder / "tensorboard").iterdir())

@@ -1,0 +1,142 @@
+"""Networks from recipes: what is exported opens elsewhere, what does not fit is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderDC, DDIMScheduler, UNet2DConditionModel
+from tiny_training import KL_VAE, TEXT_ENCODER, UNET, VAE, tiny_recipe, tokenizer, train_tiny
+from transformers import AutoTokenizer, T5EncoderModel
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training.autoencoder import latent_std
+from relay_diffusion.training.build import networks_of
+from relay_diffusion.training.checkpoint import Checkpoints
+from relay_diffusion.training.networks import build_text_encoder, build_unet, build_vae, save_half
+from relay_diffusion.training.recipe import Model, Recipe
+
+
+def averaged(recipe: Recipe, module: str) -> dict[str, torch.Tensor]:
+    state = Checkpoints(recipe.folder / "checkpoints", 2).load()
+    assert state is not None
+    return {
+        key.removeprefix(f"{module}."): value
+        for key, value in state["ema"].items()
+        if key.startswith(f"{module}.")
+    }
+
+
+def test_an_exported_base_opens_with_the_libraries_and_holds_the_average(tmp_path: Path) -> None:
+    recipe = tiny_recipe("base", tmp_path, model={"prediction_type": "v_prediction"})
+    train_tiny(recipe)
+    folder = recipe.folder / "export"
+    unet, info = UNet2DConditionModel.from_pretrained(
+        folder / "base_unet", torch_dtype=torch.float16, output_loading_info=True
+    )
+    assert not any(info.values())
+    for name, value in averaged(recipe, "unet").items():
+        assert torch.equal(unet.state_dict()[name], value.half()), name
+    text_encoder = T5EncoderModel.from_pretrained(folder / "text_encoder")
+    assert text_encoder.dtype == torch.float16
+    stored = text_encoder.state_dict()
+    for name, value in averaged(recipe, "text_encoder").items():
+        assert torch.equal(stored[name], value.half()), name
+    words = "a blue square"
+    opened = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    assert opened(words).input_ids == tokenizer()(words).input_ids
+    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+    assert scheduler.config.prediction_type == "v_prediction"
+    assert scheduler.config.beta_schedule == "scaled_linear"
+
+
+def test_an_exported_autoencoder_has_latents_of_unit_variance(tmp_path: Path) -> None:
+    recipe = tiny_recipe("autoencoder", tmp_path)
+    train_tiny(recipe)
+    vae = AutoencoderDC.from_pretrained(recipe.folder / "export" / "vae").float()
+    from tiny_training import Squares
+
+    x = Squares("held-out", recipe.data.views).batch(0, 4).x
+    with torch.no_grad():
+        assert latent_std(vae, [x]) * vae.config.scaling_factor == pytest.approx(1, rel=2e-3)
+
+
+def test_a_relay_starts_from_the_half_precision_weights_of_a_base(tmp_path: Path) -> None:
+    train_tiny(tiny_recipe("base", tmp_path))
+    export = tmp_path / "base" / "export"
+    recipe = tiny_recipe(
+        "relay",
+        tmp_path,
+        model={
+            "text_encoder": str(export / "text_encoder"),
+            "init_from": {"unet": str(export / "base_unet")},
+        },
+    )
+    networks = networks_of(recipe, tokenizer())
+    assert networks.unet is not None
+    stored = UNet2DConditionModel.from_pretrained(export / "base_unet").state_dict()
+    for name, value in networks.unet.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, stored[name].float()), name
+    assert train_tiny(recipe)
+    assert (tmp_path / "relay" / "export" / "relay_unet" / "config.json").is_file()
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    save_half(build_vae(VAE), tmp_path / "vae")
+    wider = {**VAE, "latent_channels": 8}
+    recipe = tiny_recipe(
+        "autoencoder",
+        tmp_path,
+        model={"vae": wider, "init_from": {"vae": str(tmp_path / "vae")}},
+    )
+    with pytest.raises(RelayError, match=r"init_from.vae: .* do not fit .*encoder.conv_out") as e:
+        networks_of(recipe, None)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"vae": {"class": "AutoencoderXL"}}, "allowed are AutoencoderDC, AutoencoderKL"),
+        ({"vae": {**VAE, "latent_chanels": 4}}, "nearest: latent_channels"),
+        ({"vae": ""}, "model.vae: is not given"),
+        ({"vae": "no/where"}, "there is no no/where/config.json"),
+        ({"vae": VAE, "unet": {**UNET, "layer_per_block": 1}}, "nearest: layers_per_block"),
+        ({"vae": VAE, "text_encoder": {"d_modle": 1}}, "nearest: d_model"),
+        ({"vae": VAE, "unet": {**UNET, "norm_num_groups": 5}}, "model.unet: UNet2DConditionModel"),
+        ({"vae": VAE, "init_from": {"vea": "x"}}, "init_from.vea: allowed are vae"),
+    ],
+)
+def test_what_is_wrong_with_a_network_is_named(model: dict, message: str, tmp_path: Path) -> None:
+    recipe = tiny_recipe("base", tmp_path, model={"text_encoder": TEXT_ENCODER, **model})
+    with pytest.raises(RelayError) as caught:
+        networks_of(recipe, tokenizer())
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_networks_of_the_full_size_are_counted_without_weights() -> None:
+    full = {
+        "block_out_channels": [320, 640, 1280],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "transformer_layers_per_block": [1, 2, 10],
+        "attention_head_dim": [5, 10, 20],
+        "addition_time_embed_dim": 256,
+    }
+    with torch.device("meta"):
+        unet = build_unet(full, 4, 4096)
+    assert sum(p.numel() for p in unet.parameters()) == pytest.approx(2.907e9, rel=1e-3)
+
+
+def test_what_follows_from_the_other_networks_may_be_left_out() -> None:
+    networks = Model(vae=KL_VAE, text_encoder=TEXT_ENCODER, unet=UNET)
+    vae = build_vae(networks.vae)
+    text_encoder = build_text_encoder(networks.text_encoder, 8)
+    unet = build_unet(networks.unet, vae.config.latent_channels, text_encoder.config.d_model)
+    assert unet.config.in_channels == unet.config.out_channels == 4
+    assert unet.config.cross_attention_dim == 16
+    assert unet.config.projection_class_embeddings_input_dim == 48
+    assert text_encoder.config.dropout_rate == 0.0

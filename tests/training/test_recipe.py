@@ -1,0 +1,110 @@
+"""A recipe says what it means, and what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_training import tiny_recipe
+
+from relay_diffusion.config import dump_toml
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training.ema import EmaSettings
+from relay_diffusion.training.optimizer import OptimizerSettings
+from relay_diffusion.training.recipe import RelayObjective, read_recipe, recipe_from_dict
+
+MINIMAL = """
+[run]
+name = "r"
+objective = "relay"
+steps = 10
+[data]
+views = [{size = 256}, {size = 512, crop = 256, weight = 3}]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_defaults_are_those_of_the_objective(file: Path) -> None:
+    recipe = read_recipe(file)
+    assert recipe.objective == RelayObjective(offset_noise=0.05, num_relay_train_steps=500)
+    assert [view.side for view in recipe.data.views] == [256, 256]
+
+
+def test_overrides_lie_on_top(file: Path) -> None:
+    recipe = read_recipe(file, ["run.steps=3", "objective.num_relay_train_steps=200"])
+    assert recipe.run.steps == 3
+    assert recipe.objective.num_relay_train_steps == 200
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "base", "relay"])
+def test_a_resolved_recipe_reads_back_to_the_same(kind: str, tmp_path: Path) -> None:
+    recipe = tiny_recipe(kind, tmp_path, model={"init_from": {"vae": "some/where"}})
+    file = tmp_path / "resolved.toml"
+    file.write_text(dump_toml(recipe))
+    again = read_recipe(file)
+    assert dump_toml(again) == dump_toml(recipe)
+    assert again.objective == recipe.objective
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("run.step=3", "unknown key run.step: did you mean steps"),
+        ("optimiser.lr=1", "unknown key optimiser: did you mean optimizer"),
+        ("objective.gradient=1", "unknown key objective.gradient"),
+        ("run.steps=0", "run: steps is 0, must be at least 1"),
+        ("run.objective=judge", "run.objective is 'judge', allowed are autoencoder, base, relay"),
+        ("optimizer.accumulate=5", "must divide data.batch_size"),
+        ("data.views=[]", "data: views is empty"),
+    ],
+)
+def test_what_is_wrong_is_named(override: str, message: str, file: Path) -> None:
+    with pytest.raises(RelayError) as caught:
+        read_recipe(file, [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_reuse_needs_views_of_one_side(file: Path) -> None:
+    with pytest.raises(RelayError, match="same number of pixels"):
+        read_recipe(file, ["data.reuse=2", "data.views=[{size=128}, {size=256}]"])
+
+
+def test_a_table_without_run_is_no_recipe() -> None:
+    with pytest.raises(RelayError, match=r"run.objective is None"):
+        recipe_from_dict({"data": {}})
+
+
+def test_learning_rate_warms_up_stays_and_falls_to_its_end() -> None:
+    settings = OptimizerSettings(lr=1.0, warmup=9, schedule="linear", decay_steps=20, final=0.1)
+    lrs = [settings.lr_at(step, 100) for step in range(100)]
+    assert lrs[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert lrs[9:80] == pytest.approx([1.0] * 71)
+    assert lrs[-1] == pytest.approx(0.1)
+    assert lrs[89] == pytest.approx(0.55)
+
+
+def test_cosine_falls_from_the_end_of_the_warm_up() -> None:
+    settings = OptimizerSettings(lr=2.0, warmup=10, schedule="cosine")
+    assert settings.lr_at(10, 110) == pytest.approx(2.0, rel=1e-3)
+    assert settings.lr_at(59, 110) == pytest.approx(1.0)
+    assert settings.lr_at(109, 110) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("width", "exponent"), [(0.05, 16.97), (0.10, 6.94)])
+def test_power_average_has_the_published_exponents(width: float, exponent: float) -> None:
+    # EDM2, arXiv:2312.02696, section 3: sigma_rel 0.05 and 0.10.
+    beta = EmaSettings("power", width=width).beta(100)
+    assert beta == pytest.approx((1 - 1 / 100) ** (exponent + 1), rel=1e-4)
+
+
+def test_the_first_step_of_an_average_forgets_the_initialisation() -> None:
+    assert EmaSettings("power").beta(1) == 0.0
+    assert EmaSettings("fixed", decay=0.999).beta(1) == pytest.approx(2 / 11)
+    assert EmaSettings("fixed", decay=0.999).beta(10**6) == 0.999
