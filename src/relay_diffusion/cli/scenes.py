@@ -1,0 +1,61 @@
+"""``relay scenes``: build the sprite atlas, and look at the world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+DEFAULT_ATLAS = Path("runs/atlas.tar")
+
+
+def scenes(
+    build_atlas: Annotated[
+        bool, typer.Option("--build-atlas", help="Rasterise the drawings into the atlas file.")
+    ] = False,
+    drawings: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the npm package @iconify-json/noto, or of SVG files."),
+    ] = None,
+    atlas: Annotated[Path, typer.Option(help="The atlas file.")] = DEFAULT_ATLAS,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a contact sheet of scenes with captions (PNG).")
+    ] = None,
+    world: Annotated[Literal["full", "small"], typer.Option(help="Which world.")] = "full",
+    split: Annotated[
+        Literal["train", "held-out"], typer.Option(help="Which side of the split.")
+    ] = "train",
+    num: Annotated[int, typer.Option(min=1, help="Pictures on the sheet.")] = 32,
+    columns: Annotated[int, typer.Option(min=1, help="Pictures in a row.")] = 8,
+    size: Annotated[int, typer.Option(min=16, help="Pixels a side.")] = 256,
+    seed: Annotated[int, typer.Option(help="The sheet is a function of it.")] = 0,
+) -> None:
+    """Build the sprite atlas (--build-atlas) or look at generated scenes (--sheet)."""
+    from relay_diffusion.data.scenes.atlas import Atlas
+    from relay_diffusion.data.scenes.atlas import build_atlas as build
+    from relay_diffusion.data.scenes.sheet import contact_sheet
+    from relay_diffusion.data.scenes.stream import SceneStream, View
+    from relay_diffusion.data.scenes.world import World
+    from relay_diffusion.errors import RelayError
+
+    if not build_atlas and sheet is None:
+        raise RelayError("nothing to do: give --build-atlas --drawings FOLDER, or --sheet FILE.png")
+    if build_atlas:
+        if drawings is None:
+            raise RelayError(
+                "--build-atlas needs --drawings FOLDER: 'npm pack @iconify-json/noto@1.2.9', "
+                "unpack it, and name the folder that holds icons.json"
+            )
+        subjects = World.full().subjects
+        num_bytes = build(drawings, atlas, subjects)
+        typer.echo(f"{atlas}: {len(subjects)} drawings, {num_bytes / 1e6:.1f} MB")
+    if sheet is not None:
+        chosen = World.by_name(world)
+        stream = SceneStream(
+            chosen, Atlas.load(atlas, chosen.subjects), [View(size)], seed=seed, split=split
+        )
+        batch = stream.batch(0, num)
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet(batch.x, batch.captions, columns).save(sheet)
+        typer.echo(str(sheet))

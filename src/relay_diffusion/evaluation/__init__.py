@@ -1,0 +1,1 @@
+"""What a cascade is worth: the judge that reads pictures, the suites of prompts, the scores."""

@@ -1,0 +1,125 @@
+"""From the network's maps to a list of what is in the picture, and what that says of a prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from relay_diffusion.data.scenes.scene import Scene
+from relay_diffusion.evaluation.judge.network import CELLS, NO_TINT, Answers, Reading
+
+THRESHOLD = 0.3
+"""Least belief in a peak; CenterNet's choice."""
+
+CLEARLY = 0.04
+"""By how much of the picture's width or height a thing must lie further left (above ...) to count."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A thing that the judge found: as ``Thing``, with the judge's belief in it."""
+
+    subject: str
+    tint: str | None
+    x: float
+    y: float
+    size: float
+    belief: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge sees in one picture, surest thing first."""
+
+    things: tuple[Seen, ...]
+    background: str
+    style: str
+
+
+def verdicts(reading: Reading, answers: Answers, threshold: float = THRESHOLD) -> list[Verdict]:
+    """Peaks of the heat maps as things: a cell that is the highest of its 3x3 neighbours over all
+    subjects and above ``threshold`` is a thing of its likeliest subject."""
+    belief = reading.heat.float().sigmoid()
+    best, subject = belief.max(1)
+    peak = (best == F.max_pool2d(best[:, None], 3, 1, 1)[:, 0]) & (best >= threshold)
+    tint = reading.tint.argmax(1)
+    background, style = reading.background.argmax(1), reading.style.argmax(1)
+    result = []
+    for index in range(len(best)):
+        rows, columns = torch.nonzero(peak[index], as_tuple=True)
+        things = []
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            dx, dy, log_size = reading.box[index, :, row, column].float().tolist()
+            name = answers.tints[int(tint[index, row, column])]
+            things.append(
+                Seen(
+                    answers.subjects[int(subject[index, row, column])],
+                    None if name == NO_TINT else name,
+                    (column + dx) / CELLS,
+                    (row + dy) / CELLS,
+                    2.0**log_size,
+                    float(best[index, row, column]),
+                )
+            )
+        things.sort(key=lambda thing: -thing.belief)
+        result.append(
+            Verdict(
+                tuple(things),
+                answers.backgrounds[int(background[index])],
+                answers.styles[int(style[index])],
+            )
+        )
+    return result
+
+
+def agreement(scene: Scene, verdict: Verdict) -> dict[str, bool]:
+    """Which of the scene's facts the picture shows. Only questions that the scene asks are answered.
+
+    - ``subject``: (one thing) it is there. ``both subjects``: (two or more different) all are there.
+    - ``count``: (several alike) exactly so many of it are there.
+    - ``colour``: (something is tinted) every tinted thing is there in its tint.
+    - ``position``: (left of, right of, above, below, in a row) as said; asked only where the things
+      are there at all, so that it measures placement and not presence.
+    - ``background``, ``style``.
+    """
+    asked = [thing.subject for thing in scene.things]
+    kinds = set(asked)
+    found = {kind: [t for t in verdict.things if t.subject == kind] for kind in kinds}
+    there = all(found.values())
+    facts = {
+        "background": verdict.background == scene.background,
+        "style": verdict.style == scene.style,
+    }
+    if len(asked) == 1:
+        facts["subject"] = there
+    elif len(kinds) > 1:
+        facts["both subjects"] = there
+    else:
+        facts["count"] = len(found[asked[0]]) == len(asked)
+    if any(thing.tint for thing in scene.things):
+        facts["colour"] = all(
+            any(seen.tint == thing.tint for seen in found[thing.subject])
+            for thing in scene.things
+            if thing.tint
+        )
+    if scene.relation and len(kinds) > 1 and there:
+        facts["position"] = _stands(scene.relation, [found[kind][0] for kind in asked])
+    return facts
+
+
+def _stands(relation: str, things: list[Seen]) -> bool:
+    first, second = things[0], things[1]
+    if relation == "left of":
+        return second.x - first.x > CLEARLY
+    if relation == "right of":
+        return first.x - second.x > CLEARLY
+    if relation == "above":
+        return second.y - first.y > CLEARLY
+    if relation == "below":
+        return first.y - second.y > CLEARLY
+    xs = [thing.x for thing in things]
+    ys = [thing.y for thing in things]
+    in_order = all(right - left > CLEARLY for left, right in zip(xs, xs[1:], strict=False))
+    return in_order and max(ys) - min(ys) < 0.25
