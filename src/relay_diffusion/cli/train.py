@@ -9,9 +9,7 @@ import typer
 
 
 def train(
-    recipe: Annotated[
-        Path, typer.Argument(help="TOML file that says what to train, see recipes/.")
-    ],
+    recipe: Annotated[Path, typer.Argument(help="TOML file that says what to train.")],
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
     ] = False,
