@@ -25,7 +25,7 @@ OWNERS = {"save": torch, "_flush": checkpoint, "rename": os, "rmtree": shutil}
 
 
 def die_at(function: str, nth: int) -> None:
-    """The process ends, as by SIGKILL, at the ``nth`` call of a function that saving goes through."""
+    """The process ends, as by SIGKILL, at the ``nth`` call of a function that saving uses."""
     owner, calls = OWNERS[function], iter(range(1, 100))
     original = getattr(owner, function)
 
@@ -42,8 +42,18 @@ def die_at(function: str, nth: int) -> None:
 
 @pytest.mark.parametrize(
     ("function", "nth"),
-    [("save", 1), ("_flush", 1), ("_flush", 3), ("rename", 1)]  # before it is in place
-    + [("_flush", 4), ("rename", 2), ("rmtree", 2), ("rmtree", 3)],  # after
+    [
+        # Before the new one is in place,
+        ("save", 1),
+        ("_flush", 1),
+        ("_flush", 3),
+        ("rename", 1),
+        # and after.
+        ("_flush", 4),
+        ("rename", 2),
+        ("rmtree", 2),
+        ("rmtree", 3),
+    ],
 )
 def test_killed_while_writing_leaves_a_good_checkpoint(
     function: str, nth: int, tmp_path: Path

@@ -53,7 +53,7 @@ UNET = {
 
 @dataclass(frozen=True)
 class Squares:
-    """Pictures of one coloured square on grey; a function of (split, step), as the protocol asks."""
+    """Pictures of one coloured square on grey; a function of (split, step), as is asked."""
 
     split: str
     views: Sequence[View]

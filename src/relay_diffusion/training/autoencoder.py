@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
@@ -18,7 +19,7 @@ from relay_diffusion.training.recipe import AutoencoderObjective, AutoencoderRec
 
 def autoencoder(
     recipe: AutoencoderRecipe,
-    vae: nn.Module,
+    vae: Any,
     source: Source,
     device: torch.device,
 ) -> Objective:
@@ -36,9 +37,8 @@ def autoencoder(
 
     def pictures(size: int) -> list[Batch]:
         # Few at a time: a 512 picture has the activations of sixteen 128 ones.
-        few = max(
-            1, recipe.data.batch_size * min(v.side for v in recipe.data.views) ** 2 // size**2
-        )
+        side = min(view.side for view in recipe.data.views)
+        few = max(1, recipe.data.batch_size * side**2 // size**2)
         num = recipe.validation.num_pictures
         return held_out(source, prepare, (View(size),), num, few, device)
 
@@ -61,9 +61,7 @@ def autoencoder(
 
     return Objective(
         trained={"vae": vae},
-        feed=Feed(
-            source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device
-        ),
+        feed=Feed(source, prepare, recipe.data, recipe.run.seed, device),
         loss=loss,
         export=export,
         validate=validate,
@@ -72,7 +70,7 @@ def autoencoder(
 
 
 def reconstruction_loss(
-    vae: nn.Module, x: Tensor, draws: Draws, settings: AutoencoderObjective
+    vae: Any, x: Tensor, draws: Draws, settings: AutoencoderObjective
 ) -> Tensor:
     """Reconstruction from noised latents.
 
@@ -96,18 +94,19 @@ def reconstruction_loss(
         divergence = torch.zeros(len(x), device=x.device)
     size = z.detach().float().square().mean((1, 2, 3), keepdim=True).sqrt()
     z = z + settings.latent_noise * size * draws.normal("latent", *z.shape[1:])
-    error = vae.decode(z).sample.float() - x
+    error: Tensor = vae.decode(z).sample.float() - x
     pixel = error.abs().mean((1, 2, 3))
     edges = error.diff(dim=2).abs().mean((1, 2, 3)) + error.diff(dim=3).abs().mean((1, 2, 3))
     return pixel + settings.gradient * edges + divergence
 
 
-def reconstruct(vae: nn.Module, x: Tensor) -> Tensor:
+def reconstruct(vae: Any, x: Tensor) -> Tensor:
     """Through the autoencoder without noise; (B, 3, H, W) float32 in [-1, 1]."""
-    return vae.decode(_latent(vae, x)).sample.float().clamp(-1, 1)
+    decoded: Tensor = vae.decode(_latent(vae, x)).sample
+    return decoded.float().clamp(-1, 1)
 
 
-def mean_psnr(vae: nn.Module, batches: Sequence[Tensor]) -> float:
+def mean_psnr(vae: Any, batches: Sequence[Tensor]) -> float:
     """Mean over pictures of 10 log10(1 / MSE), in dB, for pixels in [0, 1]."""
     values = []
     for x in batches:
@@ -116,11 +115,12 @@ def mean_psnr(vae: nn.Module, batches: Sequence[Tensor]) -> float:
     return float(torch.cat(values).mean())
 
 
-def latent_std(vae: nn.Module, batches: Sequence[Tensor]) -> float:
+def latent_std(vae: Any, batches: Sequence[Tensor]) -> float:
     """Standard deviation of the raw latents, about their mean, over all pictures and channels."""
     return float(torch.cat([_latent(vae, x).float().flatten() for x in batches]).std())
 
 
-def _latent(vae: nn.Module, x: Tensor) -> Tensor:
+def _latent(vae: Any, x: Tensor) -> Tensor:
     encoded = vae.encode(x)
-    return encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latent
+    z: Tensor = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latent
+    return z

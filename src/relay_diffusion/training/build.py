@@ -24,9 +24,7 @@ def pick_device(recipe: Recipe) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise RelayError(
-            f"run.device is {name!r}, which is not available here; try auto"
-        ) from error
+        raise RelayError(f"run.device is {name!r}, which is not here; try auto") from error
     return device
 
 
@@ -40,9 +38,10 @@ def objective_of(
     recipe: Recipe, networks: Networks, source: Source, device: torch.device
 ) -> Objective:
     """Put the networks on ``device`` and make the recipe's objective of them."""
-    layout = torch.channels_last if recipe.run.channels_last else torch.preserve_format
     for module in networks.modules().values():
-        module.to(device=device, memory_format=layout)
+        module.to(device)
+        if recipe.run.channels_last:
+            module.to(memory_format=torch.channels_last)
     if isinstance(recipe, AutoencoderRecipe):
         return autoencoder(recipe, networks.vae, source, device)
     stage = (networks.unet, networks.text_encoder, networks.tokenizer, networks.vae, source, device)

@@ -23,15 +23,14 @@ from relay_diffusion.training.preview import preview_base, preview_relay
 from relay_diffusion.training.recipe import BaseObjective, BaseRecipe, RelayRecipe
 
 NUM_BANDS = 4
-BETAS = {"beta_start": 0.00085, "beta_end": 0.012}
 
 
 def base(
     recipe: BaseRecipe,
-    unet: nn.Module,
-    text_encoder: nn.Module,
+    unet: Any,
+    text_encoder: Any,
     tokenizer: Any,
-    vae: nn.Module,
+    vae: Any,
     source: Source,
     device: torch.device,
 ) -> Objective:
@@ -81,8 +80,10 @@ def base(
         save_half(unet, folder / "base_unet")
         save_half(text_encoder, folder / "text_encoder")
         tokenizer.save_pretrained(folder / "tokenizer")
-        DDIMScheduler(
-            **BETAS,
+        scheduler: Any = DDIMScheduler  # without annotations of its own
+        scheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
             beta_schedule="scaled_linear",
             num_train_timesteps=schedule.num_train_steps,
             prediction_type=recipe.model.prediction_type,
@@ -92,9 +93,7 @@ def base(
 
     return Objective(
         trained={"unet": unet, "text_encoder": text_encoder},
-        feed=Feed(
-            source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device
-        ),
+        feed=Feed(source, prepare, recipe.data, recipe.run.seed, device),
         loss=loss,
         export=export,
         validate=measure,
@@ -104,10 +103,10 @@ def base(
 
 def relay(
     recipe: RelayRecipe,
-    unet: nn.Module,
-    text_encoder: nn.Module,
+    unet: Any,
+    text_encoder: Any,
     tokenizer: Any,
-    vae: nn.Module,
+    vae: Any,
     source: Source,
     device: torch.device,
 ) -> Objective:
@@ -160,9 +159,7 @@ def relay(
 
     return Objective(
         trained={"unet": unet},
-        feed=Feed(
-            source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device
-        ),
+        feed=Feed(source, prepare, recipe.data, recipe.run.seed, device),
         loss=loss,
         export=lambda folder: save_half(unet, folder / "relay_unet"),
         validate=measure,
@@ -170,7 +167,7 @@ def relay(
     )
 
 
-def low_resolution(vae: nn.Module, x: Tensor, through_vae: Tensor) -> Tensor:
+def low_resolution(vae: Any, x: Tensor, through_vae: Tensor) -> Tensor:
     """The picture as the stage below would hand it up: bilinear down by 2, for some samples through
     the autoencoder at that size, bilinear up by 2.
 
@@ -252,7 +249,7 @@ class _Validation:
 
 def _schedule(device: torch.device) -> NoiseSchedule:
     """On the device of the run, so that looking a level up does not wait for a copy."""
-    return NoiseSchedule(NoiseSchedule.scaled_linear(**BETAS).sigmas.to(device))
+    return NoiseSchedule(NoiseSchedule.scaled_linear().sigmas.to(device))
 
 
 def _freeze(module: nn.Module) -> None:

@@ -1,8 +1,9 @@
 """Random numbers that are functions: of (seed, purpose, step, sample, name), and of nothing else.
 
-There is no generator whose state has to be saved, and a sample gets the same numbers however a batch
-is split over micro-batches or processes. The hash is the SplitMix64 finaliser over a counter (Steele,
-Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014); normals by Box-Muller.
+There is no generator whose state has to be saved, and a sample gets the same numbers however a
+batch is split over micro-batches or processes. The hash is the SplitMix64 finaliser over a counter
+(Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014); normals by
+Box-Muller.
 """
 
 from __future__ import annotations
@@ -63,10 +64,9 @@ class Draws:
 
     def _bits(self, name: str, num: int) -> Tensor:
         """(B, num) int64 of 64 random bits."""
-        keys = _combine(
-            self._keys, torch.tensor(zlib.crc32(name.encode()), device=self.rows.device)
-        )
-        return _mix(keys[:, None] + torch.arange(1, num + 1, device=self.rows.device) * GOLDEN)
+        device = self.rows.device
+        keys = _combine(self._keys, torch.tensor(zlib.crc32(name.encode()), device=device))
+        return _mix(keys[:, None] + torch.arange(1, num + 1, device=device) * GOLDEN)
 
 
 def permutation(seed: int, purpose: str, step: int, num: int) -> Tensor:

@@ -24,9 +24,14 @@ class Pictures(Protocol):
         time_ids: (B, 6) original height and width, crop top and left, target height and width.
     """
 
-    x: Tensor
-    captions: Sequence[str]
-    time_ids: Tensor
+    @property
+    def x(self) -> Tensor: ...
+
+    @property
+    def captions(self) -> Sequence[str]: ...
+
+    @property
+    def time_ids(self) -> Tensor: ...
 
 
 class Stream(Protocol):
@@ -47,7 +52,7 @@ class Feed:
     time in another order.
 
     Args:
-        stream: the pictures.
+        source: the pictures, of which it takes the training split.
         prepare: called without gradients, with draws of its own.
         data: from the recipe.
         seed: of the run.
@@ -56,13 +61,13 @@ class Feed:
 
     def __init__(
         self,
-        stream: Stream,
+        source: Source,
         prepare: Callable[[Pictures, Draws], Batch],
         data: Data,
         seed: int,
         device: torch.device,
     ) -> None:
-        self.stream = stream
+        self.stream = source("train", data.views)
         self.prepare = prepare
         self.data = data
         self.seed = seed

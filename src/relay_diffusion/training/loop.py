@@ -31,7 +31,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     bit.
 
     Args:
-        recipe: its ``folder`` receives checkpoints, log, TensorBoard events, samples and ``export``.
+        recipe: its ``folder`` receives checkpoints, log, TensorBoard, samples and ``export``.
         objective: what to train; its modules are on ``device``.
         resume: go on from the newest checkpoint, if there is one.
     Returns: True if the run is complete, False if it stopped early (SIGTERM, Ctrl-C, time limit),
@@ -211,7 +211,7 @@ def _evaluating(recipe: Recipe, modules: Any, ema: Ema, device: torch.device) ->
 
 @contextlib.contextmanager
 def _asked() -> Iterator[list[str]]:
-    """Collects SIGTERM and the first Ctrl-C, instead of dying of them; a second Ctrl-C interrupts."""
+    """Collects SIGTERM and the first Ctrl-C, in place of dying; a second Ctrl-C interrupts."""
     asked: list[str] = []
 
     def note(number: int, frame: Any) -> None:

@@ -15,12 +15,12 @@ import torch
 from diffusers import AutoencoderDC, AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save
 from torch import nn
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.recipe import Model
 
-AUTOENCODERS: dict[str, type[nn.Module]] = {
+AUTOENCODERS: dict[str, Any] = {
     "AutoencoderDC": AutoencoderDC,
     "AutoencoderKL": AutoencoderKL,
 }
@@ -30,11 +30,14 @@ SIZE_WIDTH = 32
 
 @dataclass(frozen=True)
 class Networks:
-    """All that a recipe names; the autoencoder objective has a ``vae`` only."""
+    """All that a recipe names; the autoencoder objective has a ``vae`` only.
 
-    vae: nn.Module
-    text_encoder: nn.Module | None = None
-    unet: nn.Module | None = None
+    Typed ``Any``: to a type checker the classes of diffusers and transformers are not modules.
+    """
+
+    vae: Any
+    text_encoder: Any = None
+    unet: Any = None
     tokenizer: Any = None
 
     def modules(self) -> dict[str, nn.Module]:
@@ -65,7 +68,7 @@ def build_networks(model: Model, only_vae: bool, tokenizer: Any = None) -> Netwo
     return networks
 
 
-def build_vae(spec: str | Mapping[str, Any]) -> nn.Module:
+def build_vae(spec: str | Mapping[str, Any]) -> Any:
     """An autoencoder, from its folder or its table."""
     if isinstance(spec, str):
         cls = _vae_class(_read_config(spec, "model.vae").get("_class_name"), f"{spec}/config.json")
@@ -80,7 +83,7 @@ def build_vae(spec: str | Mapping[str, Any]) -> nn.Module:
     return _construct(cls, arguments, "model.vae")
 
 
-def build_text_encoder(spec: str | Mapping[str, Any], vocab_size: int) -> T5EncoderModel:
+def build_text_encoder(spec: str | Mapping[str, Any], vocab_size: int) -> Any:
     """A T5 encoder; the size of its vocabulary is the tokenizer's where the table is silent."""
     if isinstance(spec, str):
         return _open(T5EncoderModel, spec, "model.text_encoder")
@@ -90,9 +93,7 @@ def build_text_encoder(spec: str | Mapping[str, Any], vocab_size: int) -> T5Enco
     return T5EncoderModel(config)
 
 
-def build_unet(
-    spec: str | Mapping[str, Any], latent_channels: int, text_width: int
-) -> UNet2DConditionModel:
+def build_unet(spec: str | Mapping[str, Any], latent_channels: int, text_width: int) -> Any:
     """A UNet conditioned on text and on the six numbers of the size (docs/math.md, The released
     networks); whatever follows from those may be left out of the table."""
     if isinstance(spec, str):
@@ -111,7 +112,7 @@ def build_unet(
     return _construct(UNet2DConditionModel, arguments, "model.unet")
 
 
-def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: str) -> Any:
     """A tokenizer from its folder."""
     if not (Path(path) / "tokenizer.json").is_file():
         raise RelayError(f"model.tokenizer: there is no {path}/tokenizer.json")
@@ -134,7 +135,7 @@ def load_weights(module: nn.Module, path: str, where: str) -> None:
     module.load_state_dict(stored)
 
 
-def save_half(module: nn.Module, folder: Path) -> None:
+def save_half(module: Any, folder: Path) -> None:
     """Write ``module`` in half precision, in the layout of its library."""
     folder.mkdir()
     weights = {
@@ -158,7 +159,7 @@ def num_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _vae_class(name: Any, where: str) -> type[nn.Module]:
+def _vae_class(name: Any, where: str) -> Any:
     if name not in AUTOENCODERS:
         raise RelayError(f"{where} is {name!r}, allowed are {', '.join(AUTOENCODERS)}")
     return AUTOENCODERS[name]

@@ -47,7 +47,7 @@ class OptimizerSettings:
 
 
 def build_optimizer(modules: Iterable[nn.Module], settings: OptimizerSettings) -> torch.optim.AdamW:
-    """AdamW over all parameters; weight decay on matrices and kernels only, not on gains, biases."""
+    """AdamW over all that learns; weight decay on matrices and kernels, not on gains and biases."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},

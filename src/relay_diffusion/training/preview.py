@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from relay_diffusion.diffusion import Denoise, NoiseSchedule, guided, sample_base, sample_relay
 from relay_diffusion.models.autoencoder import decode, encode
@@ -20,9 +20,9 @@ from relay_diffusion.training.recipe import BaseRecipe, RelayRecipe, View
 def preview_base(
     recipe: BaseRecipe,
     denoiser: Denoiser,
-    text_encoder: nn.Module,
+    text_encoder: Any,
     tokenizer: Any,
-    vae: nn.Module,
+    vae: Any,
     schedule: NoiseSchedule,
     source: Source,
     device: torch.device,
@@ -43,9 +43,9 @@ def preview_base(
 def preview_relay(
     recipe: RelayRecipe,
     denoiser: Denoiser,
-    text_encoder: nn.Module,
+    text_encoder: Any,
     tokenizer: Any,
-    vae: nn.Module,
+    vae: Any,
     schedule: NoiseSchedule,
     source: Source,
     device: torch.device,
@@ -69,7 +69,7 @@ def preview_relay(
 
 def _guided(
     denoiser: Denoiser,
-    text_encoder: nn.Module,
+    text_encoder: Any,
     tokenizer: Any,
     prompts: list[str],
     time_ids: Tensor,

@@ -225,8 +225,8 @@ class Recipe:
     run: Run
     data: Data = Data()
     model: Model = Model()
-    optimizer: OptimizerSettings = OptimizerSettings()
-    ema: EmaSettings = EmaSettings()
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    ema: EmaSettings = field(default_factory=EmaSettings)
     validation: Validation = Validation()
     preview: Preview = Preview()
     checkpoint: CheckpointSettings = CheckpointSettings()

@@ -84,7 +84,7 @@ class Ahead:
 
 
 def _outlive_signals(worker: int) -> None:
-    """A SIGTERM to the whole group is for the main process, which saves and then ends its workers."""
+    """A SIGTERM to the group is for the main process, which saves, and then ends its workers."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
