@@ -89,31 +89,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options_end = args.index("--") if "--" in args else len(args)
     debug = "--debug" in args[:options_end]
     args = [arg for i, arg in enumerate(args) if arg != "--debug" or i > options_end]
-    hint = "" if debug else " (--debug shows the traceback)"
     try:
         result = app(args or ["--help"], prog_name="relay", standalone_mode=False)
     except typer.Abort:
         return _fail("aborted", 1, debug)
     except typer.TyperException as error:
+        message = error.format_message()
         context = getattr(error, "ctx", None)
-        usage = f" See {context.command_path} --help." if context else ""
-        return _fail(error.format_message() + usage, error.exit_code, debug)
+        if context:
+            message += f"{'' if message[-1] in '.?' else '.'} See {context.command_path} --help."
+        return _fail(message, error.exit_code, debug)
     except RelayError as error:
         return _fail(str(error), 2, debug)
-    except ModuleNotFoundError as error:
-        extra = _extra_with(error.name or "")
-        if extra:
-            return _fail(f"{error.name} is missing: pip install '{extra}'", 2, debug)
-        return _fail(f"{error}{hint}", 1, debug)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130, debug)
     except Exception as error:
+        extra = _extra_with(error.name) if isinstance(error, ModuleNotFoundError) else None
+        if extra:
+            return _fail(f"{error}: pip install '{extra}'", 2, debug)
+        hint = "" if debug else " (--debug shows the traceback)"
         return _fail(f"{type(error).__name__}: {error}{hint}", 1, debug)
     return result if isinstance(result, int) else 0
 
 
-def _extra_with(module: str) -> str | None:
+def _extra_with(module: str | None) -> str | None:
     """What to install to get ``module``, if it comes with an extra of this distribution."""
+    if not module:
+        return None
     package = module.split(".")[0].replace("_", "-")
     try:
         requirements = metadata.requires("relay-diffusion") or []
