@@ -16,6 +16,11 @@ from relay_diffusion.evaluation.judge.verdict import Verdict, verdicts
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
+def packaged(world: str) -> Path:
+    """Folder of the judge that ships for a world, by the world's name."""
+    return Path(__file__).parent / "trained" / world
+
+
 class Judge:
     """Reads pictures: which subjects, how many, where, in which tint, style and background.
 
