@@ -20,14 +20,16 @@ def train(
         bool, typer.Option("--dry-run", help="Print the resolved recipe and sizes, make nothing.")
     ] = False,
 ) -> None:
-    """Train a stage of a cascade."""
-    from relay_diffusion.training.recipe import read_recipe
-    from relay_diffusion.training.run import run, summary
+    """Train a stage of a cascade, or the judge of what it makes."""
+    from relay_diffusion.evaluation.judge.training import JudgeRecipe, judge
+    from relay_diffusion.training.recipe import RECIPES, read_recipe
+    from relay_diffusion.training.run import make_objective, run, summary
 
-    read = read_recipe(recipe, set_ or ())
+    read = read_recipe(recipe, set_ or (), {**RECIPES, "judge": JudgeRecipe})
+    make = judge if isinstance(read, JudgeRecipe) else make_objective
     if dry_run:
         typer.echo(summary(read))
-    elif run(read, resume=resume):
+    elif run(read, resume, make=make):
         typer.echo(f"done: {read.folder / 'export'}")
     else:
         typer.echo(f"stopped before the end: relay train {recipe} --resume goes on")

@@ -29,6 +29,8 @@ def autoencoder(
     configuration as ``scaling_factor`` = 1 / standard deviation; training works on raw latents.
     """
 
+    stream = source("train", recipe.data.views)
+
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
         return {"x": pictures.x.to(device)}
 
@@ -36,7 +38,7 @@ def autoencoder(
         return reconstruction_loss(vae, batch["x"], draws, recipe.objective)
 
     def pictures(size: int) -> list[Batch]:
-        # Few at a time: a 512 picture has the activations of sixteen 128 ones.
+        # As many pixels at a time as in training.
         side = min(view.side for view in recipe.data.views)
         few = max(1, recipe.data.batch_size * side**2 // size**2)
         num = recipe.validation.num_pictures
@@ -56,12 +58,13 @@ def autoencoder(
 
     def preview() -> tuple[Tensor, int]:
         num = recipe.preview.num_pictures
-        x = held_out(source, prepare, recipe.data.views[:1], num, num, device)[0]["x"]
+        view = View(sorted(recipe.validation.sizes)[len(recipe.validation.sizes) // 2])
+        x = held_out(source, prepare, (view,), num, num, device)[0]["x"]
         return torch.stack([x, reconstruct(vae, x)], 1).flatten(0, 1), 8
 
     return Objective(
         trained={"vae": vae},
-        feed=Feed(source, prepare, recipe.data, recipe.run.seed, device),
+        feed=Feed(stream, prepare, recipe.data, recipe.run.seed, device),
         loss=loss,
         export=export,
         validate=validate,
@@ -95,9 +98,10 @@ def reconstruction_loss(
     size = z.detach().float().square().mean((1, 2, 3), keepdim=True).sqrt()
     z = z + settings.latent_noise * size * draws.normal("latent", *z.shape[1:])
     error: Tensor = vae.decode(z).sample.float() - x
-    pixel = error.abs().mean((1, 2, 3))
+    pixel: Tensor = error.abs().mean((1, 2, 3))
     edges = error.diff(dim=2).abs().mean((1, 2, 3)) + error.diff(dim=3).abs().mean((1, 2, 3))
-    return pixel + settings.gradient * edges + divergence
+    loss: Tensor = pixel + settings.gradient * edges + divergence
+    return loss
 
 
 def reconstruct(vae: Any, x: Tensor) -> Tensor:

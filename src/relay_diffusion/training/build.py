@@ -41,7 +41,7 @@ def objective_of(
     for module in networks.modules().values():
         module.to(device)
         if recipe.run.channels_last:
-            module.to(memory_format=torch.channels_last)
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if isinstance(recipe, AutoencoderRecipe):
         return autoencoder(recipe, networks.vae, source, device)
     stage = (networks.unet, networks.text_encoder, networks.tokenizer, networks.vae, source, device)

@@ -37,6 +37,7 @@ def base(
     """Train ``unet`` and ``text_encoder`` together; ``vae`` is fixed."""
     schedule = _schedule(device)
     denoiser = Denoiser(unet, schedule, recipe.model.prediction_type)
+    stream = source("train", recipe.data.views)
     settings = recipe.objective
     _freeze(vae)
 
@@ -93,7 +94,7 @@ def base(
 
     return Objective(
         trained={"unet": unet, "text_encoder": text_encoder},
-        feed=Feed(source, prepare, recipe.data, recipe.run.seed, device),
+        feed=Feed(stream, prepare, recipe.data, recipe.run.seed, device),
         loss=loss,
         export=export,
         validate=measure,
@@ -113,6 +114,7 @@ def relay(
     """Train ``unet`` as the relay stage; ``vae`` and ``text_encoder`` are fixed."""
     schedule = _schedule(device)
     denoiser = Denoiser(unet, schedule, recipe.model.prediction_type)
+    stream = source("train", recipe.data.views)
     settings = recipe.objective
     _freeze(vae)
     _freeze(text_encoder)
@@ -159,7 +161,7 @@ def relay(
 
     return Objective(
         trained={"unet": unet},
-        feed=Feed(source, prepare, recipe.data, recipe.run.seed, device),
+        feed=Feed(stream, prepare, recipe.data, recipe.run.seed, device),
         loss=loss,
         export=lambda folder: save_half(unet, folder / "relay_unet"),
         validate=measure,

@@ -52,7 +52,7 @@ class Feed:
     time in another order.
 
     Args:
-        source: the pictures, of which it takes the training split.
+        stream: the pictures.
         prepare: called without gradients, with draws of its own.
         data: from the recipe.
         seed: of the run.
@@ -61,13 +61,13 @@ class Feed:
 
     def __init__(
         self,
-        source: Source,
+        stream: Stream,
         prepare: Callable[[Pictures, Draws], Batch],
         data: Data,
         seed: int,
         device: torch.device,
     ) -> None:
-        self.stream = source("train", data.views)
+        self.stream = stream
         self.prepare = prepare
         self.data = data
         self.seed = seed

@@ -103,5 +103,5 @@ def grid(x: Tensor, columns: int) -> Tensor:
     pixels = ((x.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     missing = -len(pixels) % columns
     pixels = torch.cat([pixels, pixels.new_full((missing, *pixels.shape[1:]), 255)])
-    rows = [torch.cat(list(row), dim=2) for row in pixels.split(columns)]
+    rows = [torch.cat(list(row), dim=2) for row in torch.split(pixels, columns)]
     return torch.cat(rows, dim=1)

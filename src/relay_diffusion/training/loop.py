@@ -88,7 +88,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
                 with _autocast(recipe, device):
                     losses = objective.loss(samples, draws)
                 part_loss = losses.sum() / data.batch_size
-                part_loss.backward()
+                torch.autograd.backward(part_loss)
                 loss += part_loss.detach()
             norm = torch.nn.utils.clip_grad_norm_(
                 parameters, recipe.optimizer.clip or float("inf"), foreach=True
@@ -113,7 +113,8 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
                 with _evaluating(recipe, modules, ema, device):
                     figures = objective.validate()
                 journal.write(step, **{f"validation/{k}": v for k, v in figures.items()})
-            if _due(step, recipe.preview.every) or (done and recipe.preview.every):
+            show = _due(step, recipe.preview.every) or (done and recipe.preview.every)
+            if show and objective.preview is not None:
                 with _evaluating(recipe, modules, ema, device):
                     pictures, columns = objective.preview()
                 journal.pictures(step, pictures, columns)

@@ -32,4 +32,4 @@ class Objective:
     loss: Callable[[Batch, Draws], Tensor]
     export: Callable[[Path], None]
     validate: Callable[[], dict[str, float]]
-    preview: Callable[[], tuple[Tensor, int]]
+    preview: Callable[[], tuple[Tensor, int]] | None = None

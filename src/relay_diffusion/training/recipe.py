@@ -34,7 +34,7 @@ class Run:
     """
 
     name: str
-    objective: Literal["autoencoder", "base", "relay"]
+    objective: str
     steps: int
     seed: int = 0
     out: str = "runs"
@@ -60,6 +60,10 @@ class View:
     size: int
     crop: int = 0
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or not 0 <= self.crop <= self.size:
+            raise RelayError(f"size is {self.size} and crop {self.crop}, must be at most the size")
 
     @property
     def side(self) -> int:
@@ -142,6 +146,10 @@ class Validation:
     every: int = 1000
     num_pictures: int = 128
     sizes: tuple[int, ...] = (128, 256, 512)
+
+    def __post_init__(self) -> None:
+        if not self.sizes:
+            raise RelayError("sizes is empty, give at least one, such as [128]")
 
 
 @dataclass(frozen=True)
@@ -258,28 +266,31 @@ class RelayRecipe(Recipe):
     objective: RelayObjective = RelayObjective()
 
 
-RECIPES: dict[str, type[Recipe]] = {
+Kinds = Mapping[str, type[Recipe]]
+
+RECIPES: Kinds = {
     "autoencoder": AutoencoderRecipe,
     "base": BaseRecipe,
     "relay": RelayRecipe,
 }
 
 
-def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(path: str | Path, overrides: Sequence[str] = (), kinds: Kinds = RECIPES) -> Recipe:
     """Read a recipe file.
 
     Args:
         path: of the TOML file.
         overrides: ``"data.batch_size=8"`` and the like, applied on top.
+        kinds: by ``run.objective``, the dataclass with its ``objective`` table.
     Raises: RelayError on what is missing, unknown or out of range.
     """
-    return recipe_from_dict(apply_overrides(load_toml(path), list(overrides)))
+    return recipe_from_dict(apply_overrides(load_toml(path), list(overrides)), kinds)
 
 
-def recipe_from_dict(mapping: Mapping[str, Any]) -> Recipe:
+def recipe_from_dict(mapping: Mapping[str, Any], kinds: Kinds = RECIPES) -> Recipe:
     """A recipe from its tables. Raises: as :func:`read_recipe`."""
     run = mapping.get("run")
     kind = run.get("objective") if isinstance(run, Mapping) else None
-    if kind not in RECIPES:
-        raise RelayError(f"run.objective is {kind!r}, allowed are {', '.join(RECIPES)}")
-    return from_dict(RECIPES[kind], mapping)
+    if not isinstance(kind, str) or kind not in kinds:
+        raise RelayError(f"run.objective is {kind!r}, allowed are {', '.join(kinds)}")
+    return from_dict(kinds[kind], mapping)

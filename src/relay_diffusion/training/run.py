@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from relay_diffusion.config import dump_toml
@@ -9,16 +12,27 @@ from relay_diffusion.training.build import networks_of, objective_of, pick_devic
 from relay_diffusion.training.feed import Source
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.networks import num_parameters
-from relay_diffusion.training.recipe import Recipe
+from relay_diffusion.training.objective import Objective
+from relay_diffusion.training.recipe import RECIPES, Recipe
 from relay_diffusion.training.sources import open_source, open_tokenizer
 
+Make = Callable[[Any, Source, torch.device], Objective]
 
-def run(recipe: Recipe, resume: bool = False, source: Source | None = None) -> bool:
+
+def make_objective(recipe: Recipe, source: Source, device: torch.device) -> Objective:
+    """The objective that ``run.objective`` names, its networks built or loaded."""
+    return objective_of(recipe, networks_of(recipe, _tokenizer(recipe)), source, device)
+
+
+def run(
+    recipe: Recipe, resume: bool = False, source: Source | None = None, make: Make = make_objective
+) -> bool:
     """Train as the recipe says.
 
     Args:
         resume: go on from the newest checkpoint, if there is one.
         source: data other than the recipe's, for callers with their own.
+        make: the objective, for callers with their own.
     Returns: True if complete, False if stopped early. Raises: RelayError, see ``loop.train``.
     """
     if recipe.run.num_threads:
@@ -26,29 +40,27 @@ def run(recipe: Recipe, resume: bool = False, source: Source | None = None) -> b
     device = pick_device(recipe)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    networks = networks_of(recipe, _tokenizer(recipe))
     source = source or open_source(recipe.data, recipe.run.seed, device)
-    return train(recipe, objective_of(recipe, networks, source, device), device, resume)
+    return train(recipe, make(recipe, source, device), device, resume)
 
 
 def summary(recipe: Recipe) -> str:
     """The resolved recipe, parameters of each module, steps and pictures; allocates no weights."""
-    tokenizer = _tokenizer(recipe)
-    with torch.device("meta"):
-        networks = networks_of(recipe, tokenizer)
     lines = [dump_toml(recipe).rstrip(), ""]
-    lines += [
-        f"# {name:14} {num_parameters(module):15,} parameters"
-        for name, module in networks.modules().items()
-    ]
-    pictures = recipe.run.steps * recipe.data.batch_size
+    if recipe.run.objective in RECIPES:
+        tokenizer = _tokenizer(recipe)
+        with torch.device("meta"):
+            networks = networks_of(recipe, tokenizer)
+        for name, module in networks.modules().items():
+            lines.append(f"# {name:14} {num_parameters(module):15,} parameters")
+    samples = recipe.run.steps * recipe.data.batch_size
     lines.append(
-        f"# {recipe.run.steps:,} steps of {recipe.data.batch_size} are {pictures:,} samples, "
-        f"from {-(-pictures // recipe.data.reuse):,} pictures"
+        f"# {recipe.run.steps:,} steps of {recipe.data.batch_size} are {samples:,} samples, "
+        f"from {-(-samples // recipe.data.reuse):,} pictures"
     )
     lines.append(f"# to {recipe.folder}")
     return "\n".join(lines)
 
 
-def _tokenizer(recipe: Recipe) -> object:
+def _tokenizer(recipe: Recipe) -> Any:
     return None if recipe.run.objective == "autoencoder" else open_tokenizer(recipe)
