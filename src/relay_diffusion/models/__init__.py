@@ -1,0 +1,1 @@
+"""Networks: built, opened, and seen as the functions that the mathematics needs."""
