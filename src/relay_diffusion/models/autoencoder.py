@@ -1,4 +1,4 @@
-"""Pixels to latents and back, one way for every diffusers autoencoder of factor 8."""
+"""One way to encode and decode, whichever autoencoder of diffusers a cascade has."""
 
 from __future__ import annotations
 
@@ -8,32 +8,37 @@ from torch import Tensor
 
 
 def encode(vae: Any, x: Tensor) -> Tensor:
-    """Latents of pictures.
+    """Latents of pictures, scaled, without randomness.
 
-        z = scaling_factor (E(x) - shift_factor)
+        z = (E(x) - shift) scale
 
-    ``AutoencoderKL``: E is the posterior mean (the released code samples it; we do not, so that a
-    picture has one latent). ``AutoencoderDC``: E is deterministic.
+    E is the mean of the posterior for an ``AutoencoderKL`` (the released CogView3 code samples it;
+    this is a departure), ``.latent`` for an ``AutoencoderDC``. Scale and shift are those of its
+    config (0.13025 and none for SDXL's).
 
     Args:
-        vae: an ``AutoencoderKL`` or ``AutoencoderDC``; it runs in its own dtype.
-        x: (B, 3, H, W) in [-1, 1], H and W multiples of 8.
-    Returns: (B, C, H/8, W/8) float32.
+        x: pixels, (B, 3, H, W) in [-1, 1], any dtype; computed in the autoencoder's own.
+    Returns: (B, C, H / 8, W / 8), float32.
     """
     encoded = vae.encode(x.to(vae.dtype))
-    z = encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.mode()
-    return vae.config.scaling_factor * (z.float() - _shift(vae))
+    z = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latent
+    scale, shift = _scale_and_shift(vae)
+    return (z.float() - shift) * scale
 
 
 def decode(vae: Any, z: Tensor) -> Tensor:
-    """Pictures of latents: D(z / scaling_factor + shift_factor), the inverse scaling of ``encode``.
+    """Pictures of scaled latents; ``decode(vae, encode(vae, x))`` is close to x.
 
-    Args: z (B, C, H, W).
-    Returns: (B, 3, 8H, 8W) float32, about [-1, 1], not clamped.
+        x = G(z / scale + shift)
+
+    Args:
+        z: (B, C, H / 8, W / 8), any dtype.
+    Returns: (B, 3, H, W), float32, not clamped.
     """
-    z = z.float() / vae.config.scaling_factor + _shift(vae)
-    return vae.decode(z.to(vae.dtype)).sample.float()
+    scale, shift = _scale_and_shift(vae)
+    x: Tensor = vae.decode((z.float() / scale + shift).to(vae.dtype)).sample
+    return x.float()
 
 
-def _shift(vae: Any) -> float:
-    return getattr(vae.config, "shift_factor", None) or 0.0
+def _scale_and_shift(vae: Any) -> tuple[float, float]:
+    return vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0

@@ -1,85 +1,86 @@
-"""A diffusers UNet as ``denoise(z, sigma)``: what the samplers and losses work with."""
+"""A UNet as the estimate of z_0 that losses and samplers are written in."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from relay_diffusion.diffusion import NoiseSchedule, eps_to_denoised, v_to_denoised
-from relay_diffusion.diffusion.prediction import Denoise
+from relay_diffusion.diffusion import Denoise, NoiseSchedule, eps_to_denoised, v_to_denoised
+from relay_diffusion.errors import RelayError
+from relay_diffusion.models.guidance import guidance_embedding
 
-PredictionType = Literal["epsilon", "v_prediction"]
-
-
-def guidance_embedding(guidance: Tensor, width: int) -> Tensor:
-    """Sinusoid of the guidance scale that distilled CogView3 networks are told.
-
-        [sin(1000 w f_i), cos(1000 w f_i)],  f_i = 10^(-4 i / (width/2 - 1)),  i = 0 .. width/2 - 1
-
-    With w the scale itself (7.5), not diffusers' ``guidance_scale - 1``.
-
-    Args: guidance (B,). Returns: (B, width) float32.
-    """
-    half = width // 2
-    index = torch.arange(half, device=guidance.device, dtype=torch.float32)
-    angle = 1000 * guidance.float()[:, None] * torch.exp(-math.log(1e4) / (half - 1) * index)
-    return torch.cat([angle.sin(), angle.cos()], 1)
+_TO_DENOISED = {"epsilon": eps_to_denoised, "v_prediction": v_to_denoised}
 
 
+@dataclass(frozen=True)
 class Denoiser:
-    """Binds a UNet to a schedule; call it with the conditioning to get ``denoise(z, sigma)``.
+    """Makes ``denoise(z, sigma)`` of a network and its conditioning.
 
-    Latents and sigma are float32; the network runs in its own dtype, and this is the one place
-    where values are cast to it and back.
+        D = z - sigma eps_pred,    eps_pred = unet(z / sqrt(sigma^2 + 1), nearest t)
 
-    Args:
-        unet: ``UNet2DConditionModel`` conditioned on text and on six numbers of size.
-        schedule: gives the training index nearest to sigma.
-        prediction_type: what the network predicts.
+    or the same with v prediction (CogView3, arXiv:2403.05121; math.md, Symbols). Casts to the
+    network's dtype and back to float32 happen here and nowhere else.
+
+    Attributes:
+        unet: a ``UNet2DConditionModel`` with ``addition_embed_type="text_time"``.
+        schedule: of the cascade; gives the training index nearest to sigma.
+        prediction_type: "epsilon" or "v_prediction".
     """
 
-    def __init__(
-        self, unet: Any, schedule: NoiseSchedule, prediction_type: PredictionType = "epsilon"
-    ) -> None:
-        self.unet, self.schedule = unet, schedule
-        self.to_denoised = eps_to_denoised if prediction_type == "epsilon" else v_to_denoised
+    unet: Any
+    schedule: NoiseSchedule
+    prediction_type: str = "epsilon"
+
+    def __post_init__(self) -> None:
+        if self.prediction_type not in _TO_DENOISED:
+            raise RelayError(
+                f"prediction_type {self.prediction_type!r}; allowed is {' or '.join(_TO_DENOISED)}"
+            )
 
     def __call__(
         self, context: Tensor, vector: Tensor, guidance: Tensor | float | None = None
     ) -> Denoise:
-        """Condition the network.
+        """``denoise(z, sigma)`` for z (B, C, H, W) in any dtype and sigma (B,); float32 or wider.
 
         Args:
-            context: text embeddings, (B, L, D).
-            vector: (B, 6) original height and width, crop top and left, target height and width.
-            guidance: scale, (B,) or a number; used only where it is embedded in the network.
-        Returns: ``denoise(z, sigma)``: (B, C, H, W) and (B,) to D (B, C, H, W) float32.
+            context: text embeddings, (B, L, D); zeros stand for no text.
+            vector: (B, 6) original height and width, crop top and left, target height and width,
+                in pixels. It stays in float32: bfloat16 would round 1344 pixels.
+            guidance: scale, (B,) or a number, for networks that have it embedded.
+        Raises: RelayError if guidance is given to a network without an embedding for it, or is
+            left out where there is one: the network would run as if it had never been distilled.
         """
-        unet, dtype = self.unet, self.unet.dtype
-        context = context.to(dtype)
-        size = {
-            "text_embeds": vector.new_empty(len(vector), 0, dtype=dtype),
-            "time_ids": vector.float(),
-        }
-        told = None
-        width = unet.config.time_cond_proj_dim
-        if width is not None:
-            scale = torch.as_tensor(1.0 if guidance is None else guidance, device=context.device)
-            told = guidance_embedding(scale.expand(len(context)), width).to(dtype)
+        unet, to_denoised = self.unet, _TO_DENOISED[self.prediction_type]
+        context = context.to(unet.dtype)
+        guidance_cond = self._guidance(guidance, context)
+        size = {"text_embeds": context.new_zeros(len(context), 0), "time_ids": vector.float()}
 
         def denoise(z: Tensor, sigma: Tensor) -> Tensor:
-            c_in = torch.rsqrt(sigma**2 + 1)[:, None, None, None]
-            predicted = unet(
-                (c_in * z).to(dtype),
+            c_in = (sigma**2 + 1).rsqrt().reshape(-1, 1, 1, 1)
+            prediction = unet(
+                (c_in * z).to(unet.dtype),
                 self.schedule.nearest(sigma),
                 encoder_hidden_states=context,
-                timestep_cond=told,
+                timestep_cond=guidance_cond,
                 added_cond_kwargs=size,
                 return_dict=False,
             )[0]
-            return self.to_denoised(z, predicted.float(), sigma)
+            return to_denoised(z, prediction.float(), sigma)
 
         return denoise
+
+    def _guidance(self, guidance: Tensor | float | None, context: Tensor) -> Tensor | None:
+        width = self.unet.config.time_cond_proj_dim
+        if (width is None) != (guidance is None):
+            raise RelayError(
+                "this network has guidance embedded: give its scale"
+                if guidance is None
+                else "this network has no guidance embedding: leave guidance out, use guided()"
+            )
+        if guidance is None:
+            return None
+        scale = torch.as_tensor(guidance, dtype=torch.float32, device=context.device)
+        return guidance_embedding(scale.expand(len(context)), width).to(context.dtype)

@@ -1,4 +1,4 @@
-"""Prompts to token ids to text embeddings."""
+"""Prompts to text embeddings, as the released networks were trained: padded, and no mask."""
 
 from __future__ import annotations
 
@@ -9,21 +9,30 @@ from torch import Tensor
 
 
 def tokenize(tokenizer: Any, prompts: Sequence[str], max_length: int) -> Tensor:
-    """Token ids (B, max_length) int64, cut at ``max_length`` and padded with the pad token."""
-    tokens = tokenizer(
+    """Token ids of prompts, cut or padded to one length.
+
+    Args:
+        tokenizer: of transformers, with a padding token.
+        max_length: L, with the end token; 225 for CogView3.
+    Returns: (B, L) int64.
+    """
+    ids: Tensor = tokenizer(
         list(prompts),
         padding="max_length",
-        truncation=True,
         max_length=max_length,
+        truncation=True,
         return_tensors="pt",
-    )
-    return tokens.input_ids
+    ).input_ids
+    return ids
 
 
 def encode_text(text_encoder: Any, input_ids: Tensor) -> Tensor:
-    """Text embeddings (B, L, D) float32 of token ids (B, L).
+    """Text embeddings. Padding is attended to like any word: CogView3 gives T5 no mask.
 
-    There is no attention mask: the released CogView3 networks were trained on padded prompts whose
-    padding is attended to.
+    Args:
+        text_encoder: a ``T5EncoderModel``.
+        input_ids: (B, L) int64.
+    Returns: (B, L, D), float32.
     """
-    return text_encoder(input_ids).last_hidden_state.float()
+    context: Tensor = text_encoder(input_ids=input_ids).last_hidden_state
+    return context.float()
