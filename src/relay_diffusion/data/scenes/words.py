@@ -1,0 +1,81 @@
+"""The starter's tokenizer: one token a word, for all the words that captions use."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from relay_diffusion.data.scenes import captions
+from relay_diffusion.data.scenes.vocabulary import load_vocabulary
+from relay_diffusion.data.scenes.world import World
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+MAX_TOKENS = 72
+SPECIAL = ("<pad>", "</s>", "<unk>")
+TEMPLATE_WORDS = """a an the of and with next to on in at is are it this there picture image shows
+style made as left right above below over under beneath top bottom middle row small little tiny
+large big huge two three four , ."""
+
+
+def words_of(world: World) -> set[str]:
+    """Every word that captions of a world may use, punctuation included."""
+    vocabulary = load_vocabulary()
+    subjects = [vocabulary.subjects[name] for name in world.subjects]
+    phrases = chain(
+        [TEMPLATE_WORDS],
+        chain.from_iterable((s.plural, *s.singulars) for s in subjects),
+        world.tints,
+        chain.from_iterable(vocabulary.backgrounds[name] for name in world.backgrounds),
+        chain.from_iterable(vocabulary.styles[name] for name in world.styles),
+    )
+    return set(chain.from_iterable(split_words(phrase) for phrase in phrases))
+
+
+def split_words(text: str) -> list[str]:
+    """As the tokenizer does: lower case, words and single marks of punctuation."""
+    return re.findall(r"\w+|[^\w\s]", text.lower())
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A word-level tokenizer for every world, ending in </s>, opened again by ``AutoTokenizer``."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    known = [*SPECIAL, *sorted(words_of(World.full()))]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(known)}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", SPECIAL.index("</s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=MAX_TOKENS,
+    )
+
+
+def unknown_words(
+    prompt: str, tokenizer: Any, known: set[str] | None = None
+) -> list[tuple[str, str]]:
+    """Words of a prompt that the tokenizer, or a model that knows fewer, has never seen.
+
+    Args:
+        known: the words of the model; None is the whole tokenizer.
+    Returns: (word, nearest known word) in the order of the prompt, each once. Punctuation counts
+        for nothing.
+    """
+    vocabulary = set(tokenizer.get_vocab()) if known is None else known
+    candidates = sorted(word for word in vocabulary if word.isalpha())
+    unknown = dict.fromkeys(
+        word for word in split_words(prompt) if word not in vocabulary and word.isalnum()
+    )
+    return [
+        (word, difflib.get_close_matches(word, candidates, n=1, cutoff=0.0)[0]) for word in unknown
+    ]
