@@ -40,11 +40,13 @@ def cogview3_unet_config(
     Raises: RelayError for sizes that do not go together.
     """
     num_levels = len(widths)
-    layers = [layers_per_level] * num_levels if isinstance(layers_per_level, int) else layers_per_level
+    layers = (
+        [layers_per_level] * num_levels if isinstance(layers_per_level, int) else layers_per_level
+    )
     depths = list(transformer_depths)
     if not num_levels or not len(layers) == len(depths) == num_levels:
         raise RelayError(
-            f"{num_levels} widths, {len(layers)} layer counts and {len(depths)} transformer depths; "
+            f"{num_levels} widths, {len(layers)} numbers of layers, {len(depths)} transformer depths; "
             "give one of each for every level"
         )
     if depths[-1] not in (None, middle_depth):

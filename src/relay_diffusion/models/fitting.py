@@ -1,0 +1,72 @@
+"""Tensors of a file into a network, all of them and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from relay_diffusion.errors import RelayError
+
+SHOWN = 6
+
+
+def fit(
+    network: nn.Module, tensors: Mapping[str, Any], names: Mapping[str, str], file: Path
+) -> None:
+    """Put ``tensors`` into ``network`` as they are: no copy is made and no dtype changed.
+
+    Args:
+        network: on the meta device.
+        tensors: of the file, by their names there.
+        names: name in the file of each tensor of the network.
+        file: for messages.
+    Raises: RelayError that names the tensors that are missing, left over, of another shape than
+        the network's, or no floating-point tensors.
+    """
+    own = network.state_dict()
+    missing = [names[key] for key in own if names[key] not in tensors]
+    left_over = sorted(tensors.keys() - {names[key] for key in own})
+    misfits = []
+    for key, expected in own.items():
+        found = tensors.get(names[key])
+        if isinstance(found, Tensor) and found.is_floating_point():
+            if found.shape != expected.shape:
+                shapes = f"{_shape(found)} where {_shape(expected)} is wanted"
+                misfits.append(f"{names[key]} {shapes}")
+        elif found is not None:
+            kind = f"{found.dtype} tensor" if isinstance(found, Tensor) else type(found).__name__
+            misfits.append(f"{names[key]} is a {kind}")
+    problems = [
+        f"{what}: {_some(which)}"
+        for what, which in (("missing", missing), ("left over", left_over), ("misfit", misfits))
+        if which
+    ]
+    if problems:
+        raise RelayError(
+            f"{file} does not fit the network that its sizes describe; " + "; ".join(problems)
+        )
+    network.load_state_dict(_separate({key: tensors[names[key]] for key in own}), assign=True)
+    network.eval()
+
+
+def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors that share no memory, as safetensors wants; most are already."""
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        tensors[name] = tensor.contiguous()
+        if tensors[name].data_ptr() in seen:
+            tensors[name] = tensor.clone()
+        seen.add(tensors[name].data_ptr())
+    return tensors
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

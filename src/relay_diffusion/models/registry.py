@@ -1,0 +1,83 @@
+"""Cascades by name: those in the package, folders, and the hub."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay_diffusion.errors import RelayError
+
+PACKAGED = {
+    "starter": "the scene world (animals, plants, food, things), trained by this project",
+}
+_PACKAGE = Path(__file__).parents[1]
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """A cascade that can be named.
+
+    Attributes:
+        num_bytes: of its folder; 0 if it is not installed.
+        base_size: side of the base stage's square in pixels, None if it is not installed.
+    """
+
+    name: str
+    description: str
+    folder: Path
+    num_bytes: int
+    base_size: int | None
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """The folder of a cascade.
+
+    Args:
+        name_or_path: a registered name, a folder, or a hub id ("owner/name"), which is downloaded
+            unless it is there already. A folder of that name goes before the hub, a registered
+            name before a folder (write ``./starter`` for that).
+    Raises: RelayError if it is none of these. What is in the folder is not looked at.
+    """
+    name = str(name_or_path)
+    if name in PACKAGED:
+        folder = _PACKAGE / name
+        if not folder.is_dir():
+            raise RelayError(f"{name!r} does not come with this installation; name a folder")
+        return folder
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise RelayError(f"{name} is a file; a cascade is a folder with model_index.json")
+    if isinstance(name_or_path, str) and _HUB_ID.fullmatch(name):
+        return _download(name)
+    near = difflib.get_close_matches(name, PACKAGED, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"names are {', '.join(PACKAGED)}"
+    raise RelayError(f"there is no cascade or folder {name!r}; {hint}")
+
+
+def list_cascades() -> Iterator[Cascade]:
+    """All that have a name of their own, installed or not."""
+    for name, description in PACKAGED.items():
+        folder = _PACKAGE / name
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        index = folder / "model_index.json"
+        base_size = json.loads(index.read_text()).get("base_size") if index.is_file() else None
+        num_bytes = sum(file.stat().st_size for file in files)
+        yield Cascade(name, description, folder, num_bytes, base_size)
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "README.md"]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=wanted))
+    except Exception as error:  # no network, no such repository, no permission, disk full
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RelayError(f"there is no folder {hub_id}, and the hub gave none: {first}") from error
