@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from relay_diffusion.diffusion import NoiseSchedule, base_loss, relay_loss
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.models.denoiser import Denoiser
+from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.models.text import encode_text, tokenize
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
@@ -81,16 +81,7 @@ def base(
         save_half(unet, folder / "base_unet")
         save_half(text_encoder, folder / "text_encoder")
         tokenizer.save_pretrained(folder / "tokenizer")
-        scheduler: Any = DDIMScheduler  # without annotations of its own
-        scheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            num_train_timesteps=schedule.num_train_steps,
-            prediction_type=recipe.model.prediction_type,
-            clip_sample=False,
-            set_alpha_to_one=False,
-        ).save_pretrained(folder / "scheduler")
+        cascade_scheduler(recipe.model.prediction_type).save_pretrained(folder / "scheduler")
 
     return Objective(
         trained={"unet": unet, "text_encoder": text_encoder},

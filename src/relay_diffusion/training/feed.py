@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -40,8 +40,9 @@ class Stream(Protocol):
     def batch(self, step: int, batch_size: int) -> Pictures: ...
 
 
-Source = Callable[[str, Sequence[View]], Stream]
-"""(split, views) -> stream; the splits are "train" and "held-out"."""
+Split = Literal["train", "held-out"]
+Source = Callable[[Split, Sequence[View]], Stream]
+"""(split, views) -> stream."""
 
 
 class Feed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,14 +14,13 @@ from relay_diffusion.data.scenes.stream import SceneBatch, SceneDescription, Sce
 from relay_diffusion.data.scenes.stream import View as SceneView
 from relay_diffusion.data.scenes.words import build_tokenizer
 from relay_diffusion.data.scenes.world import World
-from relay_diffusion.errors import RelayError
-from relay_diffusion.training.feed import Source, Stream
+from relay_diffusion.training.feed import Source, Split, Stream
 from relay_diffusion.training.networks import load_tokenizer
 from relay_diffusion.training.recipe import Data, Recipe, View
 
 
 def open_world(data: Data) -> World:
-    return World.small() if data.world == "small" else World.full()
+    return World.by_name(data.world)
 
 
 def open_tokenizer(recipe: Recipe) -> Any:
@@ -36,16 +34,12 @@ def open_source(data: Data, seed: int, device: torch.device) -> Source:
     """Streams of the recipe's data, drawn on ``device``.
 
     Held-out pictures do not depend on the seed of the run.
-    Raises: RelayError if the atlas is not there.
+    Raises: RelayError if the atlas is not there, or lacks a drawing.
     """
-    if not Path(data.atlas).is_file():
-        raise RelayError(
-            f"data.atlas: there is no file {data.atlas!r}; make it with 'relay scenes --atlas'"
-        )
     world = open_world(data)
-    atlas = Atlas.load(data.atlas).to(device)
+    atlas = Atlas.load(data.atlas, world.subjects).to(device)
 
-    def source(split: str, views: Sequence[View]) -> Stream:
+    def source(split: Split, views: Sequence[View]) -> Stream:
         stream = SceneStream(
             world,
             atlas,

@@ -1,0 +1,37 @@
+"""Descriptions made ahead by workers are those made in line, in order, from any step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from tiny_training import CPU
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training.recipe import Data
+from relay_diffusion.training.sources import Ahead, open_source
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A stream whose description of a step is its number, and whose drawing is its square."""
+
+    def describe(self, step: int, batch_size: int) -> tuple[int, int]:
+        return step, batch_size
+
+    def draw(self, described: tuple[int, int]) -> tuple[int, int]:
+        return described[0] ** 2, described[1]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing_but_the_waiting(workers: int) -> None:
+    ahead = Ahead(Numbers(), workers)  # type: ignore[arg-type]
+    steps = [7, 8, 9, 10, 3, 4]  # goes on, and then jumps as a resumed run does
+    assert [ahead.batch(step, 4) for step in steps] == [(step**2, 4) for step in steps]
+
+
+def test_an_atlas_that_is_not_there_is_named(tmp_path: Path) -> None:
+    data = replace(Data(), atlas=str(tmp_path / "atlas.tar"))
+    with pytest.raises(RelayError, match=r"no sprite atlas at .*atlas.tar"):
+        open_source(data, 0, CPU)
