@@ -123,7 +123,7 @@ def build_atlas(
     with tarfile.open(partial, "w") as tar:
         for name in sorted(subjects):
             buffer = io.BytesIO()
-            rasterise(bodies[name], side).save(buffer, "WEBP", lossless=True, quality=100, method=6)
+            rasterise(bodies[name], side).save(buffer, "WEBP", lossless=True, method=4)
             info = tarfile.TarInfo(f"{name}.webp")
             info.size = buffer.tell()
             buffer.seek(0)
