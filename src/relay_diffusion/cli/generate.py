@@ -1,0 +1,189 @@
+"""``relay generate``: pictures from prompts."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from relay_diffusion import __version__
+from relay_diffusion.errors import RelayError
+
+
+def generate(
+    prompt: Annotated[
+        list[str] | None, typer.Argument(help="What to draw; several, or - for standard input.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A name of relay models, or a folder. (default: starter)")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="SIDE or WIDTHxHEIGHT. (default: twice the base stage)")
+    ] = None,
+    num: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the first picture, then +1. (default: random)")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of the base stage.")] = None,
+    relay_steps: Annotated[int | None, typer.Option(help="Of each relay stage.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="How closely to follow the prompt; 1 is unguided.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="What to stay away from.")] = None,
+    solver: Annotated[str | None, typer.Option(help="euler or multistep.")] = None,
+    eta: Annotated[
+        float | None, typer.Option(help="Fresh noise per step, 0 to 1. (default: 0)")
+    ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="Make this picture again; other options change it."),
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A prompt per line; - is standard input.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="bfloat16, float16, float32. (default: bfloat16 on a GPU, else float32)"),
+    ] = None,
+    low_memory: Annotated[
+        bool, typer.Option("--low-memory", help="One network at a time, pictures in tiles.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
+) -> None:
+    """Make pictures from prompts, each with its parameters inside."""
+    from relay_diffusion.pipelines.metadata import Parameters, read_parameters, save_picture
+    from relay_diffusion.pipelines.outputs import PictureFolder
+
+    before = read_parameters(from_) if from_ else None
+    wanted = read_prompts(prompt or [], prompts) or ([before.prompt] if before else [])
+    if not wanted:
+        raise RelayError('no prompt: relay generate "a red fox", or --prompts FILE')
+    if not all(text.strip() for text in wanted):
+        raise RelayError("a prompt is empty: say what the picture should show")
+    width, height = parse_size(size) if size else (None, None)
+    folder = PictureFolder(out)
+    # None is left open: the parameters of --from fill it, then the defaults of the cascade.
+    given: dict[str, Any] = {
+        "model": model,
+        "width": width,
+        "height": height,
+        "seed": seed,
+        "negative_prompt": negative,
+        "num_inference_steps": steps,
+        "num_relay_steps": relay_steps,
+        "guidance_scale": guidance,
+        "solver": solver,
+        "eta": eta,
+        "dtype": dtype,
+        "low_memory": low_memory or None,
+    }
+    for name, value in given.items():
+        if value is None and before is not None:
+            given[name] = getattr(before, name)
+
+    import torch
+
+    from relay_diffusion.pipelines.devices import pick_device, pick_dtype
+    from relay_diffusion.pipelines.grid import Grid, columns_for
+    from relay_diffusion.pipelines.opening import BARS, open_with_texts
+    from relay_diffusion.pipelines.settings import resolve_settings
+
+    where = pick_device(device)
+    precision = pick_dtype(given["dtype"] or "auto", where)
+    pipe, texts = open_with_texts(
+        wanted,
+        given["negative_prompt"],
+        given["model"] or "starter",
+        device=where,
+        dtype=precision,
+        low_memory=bool(given["low_memory"]),
+    )
+    height, width = pipe.stages_for(given["height"], given["width"])[-1]
+    sampling = resolve_settings(
+        pipe.config,
+        pipe.distilled,
+        num_inference_steps=given["num_inference_steps"],
+        num_relay_steps=given["num_relay_steps"],
+        guidance_scale=given["guidance_scale"],
+        solver=given["solver"],
+        eta=given["eta"] or 0.0,
+    )
+    first = secrets.randbelow(10**6) if given["seed"] is None else given["seed"]
+    num_pictures = len(wanted) * num
+    grid = Grid(num_pictures, columns_for(len(wanted), num), (width, height))
+    # One at a time: in a batch, rounding would make a picture depend on its neighbours, and --from
+    # could not make it again bit for bit.
+    for index in range(num_pictures):
+        text, own_seed = wanted[index // num], first + index % num
+        if index % num == 0:
+            embeds, negative_embeds = next(texts)
+        if num_pictures > 1:
+            pipe.set_progress_bar_config(**BARS, postfix=f"picture {index + 1} of {num_pictures}")
+        picture = pipe(
+            prompt_embeds=embeds,
+            negative_prompt_embeds=negative_embeds,
+            height=height,
+            width=width,
+            num_inference_steps=sampling.num_inference_steps,
+            num_relay_steps=sampling.num_relay_steps,
+            guidance_scale=sampling.guidance_scale,
+            solver=sampling.solver,
+            eta=sampling.eta,
+            generator=[torch.Generator().manual_seed(own_seed)],
+        ).images[0]
+        parameters = Parameters(
+            prompt=text,
+            negative_prompt=given["negative_prompt"],
+            model=given["model"] or "starter",
+            seed=own_seed,
+            width=width,
+            height=height,
+            num_inference_steps=sampling.num_inference_steps,
+            num_relay_steps=sampling.num_relay_steps,
+            guidance_scale=sampling.guidance_scale,
+            solver=sampling.solver,
+            eta=sampling.eta,
+            dtype=str(precision).removeprefix("torch."),
+            low_memory=bool(given["low_memory"]),
+            version=__version__,
+        )
+        path = folder.next(f"{text[:60]} seed {own_seed}")
+        save_picture(picture, path, asdict(parameters), parameters.to_text())
+        typer.echo(path)
+        grid.add(picture)
+    if num_pictures > 1:
+        path = folder.next(f"grid of {num_pictures}")
+        grid.image.save(path)
+        typer.echo(path)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of "256" or "1536x1024". Raises: RelayError for anything else."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise RelayError(f"size {text!r}; give a side (256) or WIDTHxHEIGHT (1536x1024)")
+    return int(sides[0]), int(sides[-1])
+
+
+def read_prompts(arguments: list[str], file: str | None) -> list[str]:
+    """The prompts of the command line, then those of the file, one per line that is not blank.
+
+    Raises: RelayError if the file cannot be read.
+    """
+    from_stdin = arguments == ["-"]
+    prompts = [] if from_stdin else list(arguments)
+    if from_stdin or file == "-":
+        lines = sys.stdin.read().splitlines()
+    elif file is not None:
+        try:
+            lines = Path(file).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RelayError(f"{file} cannot be read as a list of prompts: {error}") from error
+    else:
+        lines = []
+    return prompts + [line.strip() for line in lines if line.strip()]

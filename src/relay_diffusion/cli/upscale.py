@@ -1,0 +1,105 @@
+"""``relay upscale``: any picture, larger and finer."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relay_diffusion import __version__
+
+
+def upscale(
+    image: Annotated[Path, typer.Argument(help="The picture, whatever made it.")],
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="What it shows. (default: the prompt in the picture, if relay made it)"),
+    ] = None,
+    times: Annotated[int, typer.Option(min=1, max=8, help="Doublings.")] = 1,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="Start level, 1 to 1000: how much may change. (default: the model's)"),
+    ] = None,
+    model: Annotated[str, typer.Option(help="A name of relay models, or a folder.")] = "starter",
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="(default: random)")
+    ] = None,
+    relay_steps: Annotated[int | None, typer.Option(help="Of each doubling.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="How closely to follow the prompt; 1 is unguided.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="What to stay away from.")] = None,
+    solver: Annotated[str | None, typer.Option(help="euler or multistep.")] = None,
+    eta: Annotated[float, typer.Option(help="Fresh noise per step, 0 to 1.")] = 0.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(help="auto: bfloat16 on a GPU, else float32; or one of float16, ..."),
+    ] = "auto",
+    low_memory: Annotated[
+        bool, typer.Option("--low-memory", help="One network at a time, pictures in tiles.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("pictures"),
+) -> None:
+    """Make a picture larger and finer."""
+    from relay_diffusion.pipelines.metadata import read_record, save_picture
+    from relay_diffusion.pipelines.outputs import PictureFolder
+    from relay_diffusion.pipelines.pictures import check_pixels, open_picture
+
+    picture = open_picture(image)
+    check_pixels(picture.height << times, picture.width << times)
+    if prompt is None:
+        prompt = (read_record(image) or {}).get("prompt")
+    folder = PictureFolder(out)
+
+    import torch
+    from torch import Tensor
+
+    from relay_diffusion.pipelines.devices import pick_device, pick_dtype
+    from relay_diffusion.pipelines.opening import open_cascade, open_with_texts
+
+    where = pick_device(device)
+    how = (model, where, pick_dtype(dtype, where), low_memory)
+    embeds: Tensor | None
+    negative_embeds: Tensor | None
+    if prompt:
+        pipe, texts = open_with_texts([prompt], negative, *how)
+        embeds, negative_embeds = next(texts)
+    else:
+        pipe = open_cascade(*how, text_encoder=None, tokenizer=None)
+        embeds, negative_embeds = None, None
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    larger = pipe.upscale(
+        picture,
+        prompt_embeds=embeds,
+        negative_prompt_embeds=negative_embeds,
+        num_relay_steps=relay_steps,
+        strength=strength,
+        times=times,
+        guidance_scale=guidance,
+        solver=solver,
+        eta=eta,
+        generator=[torch.Generator().manual_seed(seed)],
+    ).images[0]
+    record = {
+        "upscaled": image.name,
+        "prompt": prompt,
+        "negative_prompt": negative,
+        "times": times,
+        "strength": strength,
+        "model": model,
+        "seed": seed,
+        "num_relay_steps": relay_steps,
+        "guidance_scale": guidance,
+        "solver": solver,
+        "eta": eta,
+        "dtype": dtype,
+        "low_memory": low_memory,
+        "version": __version__,
+    }
+    path = folder.next(f"{image.stem[:60]} x{2**times} seed {seed}")
+    readable = ", ".join(f"{name}: {value}" for name, value in record.items() if value is not None)
+    save_picture(larger, path, record, readable)
+    typer.echo(path)

@@ -1,0 +1,210 @@
+"""``RelayPipeline``: text to base latents to picture, then a relay for every doubling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.utils import BaseOutput
+from torch import Tensor
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.pipelines.components import CascadeComponents
+from relay_diffusion.pipelines.noise import Generators, Latents
+from relay_diffusion.pipelines.pictures import (
+    OutputType,
+    check_output_type,
+    check_pixels,
+    cover,
+    from_pixels,
+    pad_to_multiple,
+    to_pixels,
+)
+from relay_diffusion.pipelines.prompting import as_list
+from relay_diffusion.pipelines.run import Run
+from relay_diffusion.pipelines.settings import resolve_settings
+from relay_diffusion.pipelines.watch import StepCallback, WatchOptions
+
+
+@dataclass
+class RelayPipelineOutput(BaseOutput):
+    """What a call returns.
+
+    Attributes:
+        images: the pictures, in the form asked for.
+        stages: those of every stage, smallest first; the last is ``images``.
+    """
+
+    images: Any
+    stages: list[Any]
+
+
+class RelayPipeline(CascadeComponents):
+    """Text to image by relay diffusion, as in CogView3 (arXiv:2403.05121).
+
+    The base stage makes a small picture. For each doubling the picture is enlarged bilinearly,
+    noised to the relay start, and diffusion goes on from there. A cascade folder has the diffusers
+    layout; ``scheduler`` is read for its configuration only. docs/math.md has the equations.
+    """
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        negative_prompt: str | Sequence[str] | None = None,
+        num_inference_steps: int | None = None,
+        num_relay_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1,
+        generator: Generators = None,
+        solver: str | None = None,
+        eta: float = 0.0,
+        latents: Latents = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        image: Any = None,
+        strength: float = 0.6,
+        output_type: OutputType = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> RelayPipelineOutput:
+        """Make pictures of prompts.
+
+        What is left None is the cascade's own default. Text embeddings, latents and arithmetic are
+        float32; the networks run in their own dtype.
+
+        Args:
+            prompt: one, or several; an empty one is unconditional.
+            height, width: in pixels; None is twice the base size. See ``stages_for``.
+            negative_prompt: takes the place of the zeroed embedding in the unconditional half.
+            num_inference_steps, num_relay_steps: of the base stage, of each relay stage.
+            guidance_scale: classifier-free, off at 1 and below; or embedded in distilled networks.
+            num_images_per_prompt: pictures of one prompt stand side by side in the result.
+            generator: one per picture, or one that is split by drawing a seed for each.
+            solver, eta: "euler" or "multistep"; fresh noise per step, 0 to 1.
+            latents: unit normal noise (B, C, H / 8, W / 8) of the base stage, or a list with that
+                of each stage, None where it is to be drawn.
+            prompt_embeds, negative_prompt_embeds: (num prompts, L, D), in place of the prompts.
+            image: start the base stage from this picture with noise on it (image to image); its
+                middle is cut to the shape asked for.
+            strength: with ``image``, above 0 to 1: the share of base steps that is run.
+            output_type: "pil", "np", "pt" (in [0, 1]) or "latent" (z_0 of each stage).
+            return_dict: False returns the tuple (images, stages).
+            callback_on_step_end: called as ``(pipe, step, t, kwargs)`` after each step, t being the
+                training index; kwargs has "stage" (0 is the base) and what
+                ``callback_on_step_end_tensor_inputs`` names: "latents", "denoised". It may return
+                {"latents": ...}. Setting ``pipe.interrupt = True`` ends the run after this step
+                with the newest estimate of the clean picture, at the size of that stage.
+        Raises: RelayError for arguments out of range, and if latents or pixels become NaN.
+        """
+        check_output_type(output_type)
+        sizes = self.stages_for(height, width)
+        settings = resolve_settings(
+            self.config,
+            self.distilled,
+            num_inference_steps=num_inference_steps,
+            num_relay_steps=num_relay_steps,
+            guidance_scale=guidance_scale,
+            solver=solver,
+            eta=eta,
+        )
+        text = self.encode_prompt(
+            prompt, negative_prompt, num_images_per_prompt, prompt_embeds, negative_prompt_embeds
+        )
+        watch = WatchOptions(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        run = Run.prepare(self, sizes, text, settings, latents, generator, watch)
+        x = None if image is None else cover(to_pixels(image), *sizes[0])
+
+        z = run.base(sizes[0], x, strength)
+        stages = []
+        for stage, size in enumerate(sizes[1:], start=1):
+            if self.interrupt:
+                break
+            x = run.decode(z)
+            stages.append(z if output_type == "latent" else from_pixels(x, output_type))
+            z = run.relay(stage, size, x)
+        stages.append(z if output_type == "latent" else from_pixels(run.decode(z), output_type))
+        return self._output(stages, return_dict)
+
+    @torch.no_grad()
+    def upscale(
+        self,
+        image: Any,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        num_relay_steps: int | None = None,
+        strength: float | None = None,
+        times: int = 1,
+        negative_prompt: str | Sequence[str] | None = None,
+        guidance_scale: float | None = None,
+        generator: Generators = None,
+        solver: str | None = None,
+        eta: float = 0.0,
+        latents: Latents = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        output_type: OutputType = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> RelayPipelineOutput:
+        """Make any picture larger and finer by relay stages, whatever model made it.
+
+        Args:
+            image: a PIL image, an array or a tensor in [0, 1], see ``pictures.to_pixels``; of any
+                size: it is padded for the networks and the result cut back.
+            prompt: what the picture shows; None runs the networks without text.
+            strength: start level T_r of the relay, a training index of 1 to 1000: how much may
+                change. None: the cascade's own for that size.
+            times: doublings.
+            latents: unit normal noise (B, C, H / 8, W / 8) of the first doubling, or a list.
+        The others, the result and the errors are those of a call.
+        """
+        check_output_type(output_type)
+        if times < 1:
+            raise RelayError(f"times {times}; it counts doublings, give 1 or more")
+        x = to_pixels(image)
+        height, width = x.shape[2:]
+        check_pixels(height << times, width << times)
+        x = pad_to_multiple(x, max(1, self.size_multiple // 2)).to(self._execution_device)
+        sizes = [(x.shape[2] << stage, x.shape[3] << stage) for stage in range(times + 1)]
+        if prompt is None and prompt_embeds is None:
+            text = self.no_text(len(x))
+        else:
+            prompts = None if prompt is None else as_list(prompt, len(x))
+            text = self.encode_prompt(
+                prompts, negative_prompt, 1, prompt_embeds, negative_prompt_embeds
+            )
+        settings = resolve_settings(
+            self.config,
+            self.distilled,
+            num_relay_steps=num_relay_steps,
+            guidance_scale=guidance_scale,
+            solver=solver,
+            eta=eta,
+            relay_start=strength,
+        )
+        watch = WatchOptions(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        given = [latents] if latents is None or isinstance(latents, Tensor) else latents
+        run = Run.prepare(self, sizes, text, settings, [None, *given], generator, watch)
+
+        stages = []
+        for stage, size in enumerate(sizes[1:], start=1):
+            z = run.relay(stage, size, x)
+            x = run.decode(z)
+            cut = x[:, :, : height << stage, : width << stage]
+            stages.append(z if output_type == "latent" else from_pixels(cut, output_type))
+            if self.interrupt:
+                break
+        return self._output(stages, return_dict)
+
+    def _output(self, stages: list[Any], return_dict: bool) -> Any:
+        self.maybe_free_model_hooks()
+        output = RelayPipelineOutput(images=stages[-1], stages=stages)
+        return output if return_dict else (output.images, output.stages)

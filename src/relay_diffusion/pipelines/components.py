@@ -1,0 +1,225 @@
+"""What a cascade is made of: opening its parts, encoding prompts with them, the sizes they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, T5EncoderModel
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.models.registry import resolve
+from relay_diffusion.pipelines.devices import dtypes_of_parts
+from relay_diffusion.pipelines.folder import check_cascade_folder, check_weights
+from relay_diffusion.pipelines.notices import warn_once
+from relay_diffusion.pipelines.pictures import check_pixels
+from relay_diffusion.pipelines.prompting import as_list, encode_prompts, remarks_on
+from relay_diffusion.pipelines.sizes import Size, stages_for
+
+
+class CascadeComponents(DiffusionPipeline):
+    """The parts and the configuration that ``RelayPipeline`` samples with."""
+
+    model_cpu_offload_seq = "text_encoder->base_unet->relay_unet->vae"
+    _optional_components: ClassVar = ["text_encoder", "tokenizer", "vae", "base_unet", "relay_unet"]
+
+    def __init__(
+        self,
+        text_encoder: T5EncoderModel,
+        tokenizer: PreTrainedTokenizerBase,
+        vae: AutoencoderKL | AutoencoderDC,
+        base_unet: UNet2DConditionModel,
+        relay_unet: UNet2DConditionModel,
+        scheduler: Any,
+        base_size: int = 512,
+        num_inference_steps: int = 50,
+        num_relay_steps: int = 10,
+        relay_start: list | tuple = (500,),
+        guidance_scale: float = 7.5,
+        guidance_range: list | None = None,
+        trained_base_steps: int | list[int] | None = None,
+        trained_relay_steps: int | list[int] | None = None,
+        max_tokens: int = 225,
+        solver: str = "euler",
+        fast_sibling: str | None = None,
+        known_words: list[str] | None = None,
+    ) -> None:
+        """
+        Args:
+            base_size: side of the base stage's square, in pixels.
+            num_inference_steps, num_relay_steps, guidance_scale, solver: defaults of a call.
+            relay_start: start level T_r of each doubling, training indices; the last repeats.
+            guidance_range: lowest and highest scale that embedded guidance was distilled for.
+            trained_base_steps, trained_relay_steps: steps that the networks were distilled for.
+            max_tokens: L, the length that prompts are padded or cut to.
+            fast_sibling: name of the distilled cascade that is made of this one.
+            known_words: words seen in training; None: the tokenizer's, if it knows whole words.
+        """
+        super().__init__()
+        self.register_modules(
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            vae=vae,
+            base_unet=base_unet,
+            relay_unet=relay_unet,
+            scheduler=scheduler,
+        )
+        self.register_to_config(
+            base_size=base_size,
+            num_inference_steps=num_inference_steps,
+            num_relay_steps=num_relay_steps,
+            relay_start=list(relay_start),
+            guidance_scale=guidance_scale,
+            guidance_range=guidance_range,
+            trained_base_steps=trained_base_steps,
+            trained_relay_steps=trained_relay_steps,
+            max_tokens=max_tokens,
+            solver=solver,
+            fast_sibling=fast_sibling,
+            known_words=known_words,
+        )
+        self._interrupt = False
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "starter",
+        dtype: torch.dtype | dict[str, torch.dtype] | None = None,
+        torch_dtype: torch.dtype | dict[str, torch.dtype] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Open a cascade: a registered name, a folder, or a hub id.
+
+        Args:
+            dtype: of the UNets and the text encoder, None: bfloat16 where there is a CUDA GPU,
+                else float32. The VAE is opened in float32 (that of SDXL overflows in float16)
+                unless a table names its dtype: ``{"default": ..., "vae": torch.float16}``.
+            torch_dtype: what diffusers used to call it.
+            kwargs: as ``DiffusionPipeline.from_pretrained`` takes them; a part given as None is
+                not opened (``text_encoder=None`` where prompts come as ``prompt_embeds``).
+        Raises: RelayError for a folder that is no cascade, naming the file that is missing.
+        """
+        folder = resolve(name_or_path)
+        check_cascade_folder(folder, without=frozenset(kwargs))
+        dtypes = dtypes_of_parts(dtype if dtype is not None else torch_dtype)
+        try:
+            pipe = super().from_pretrained(folder, dtype=dtypes, **kwargs)
+        except (OSError, RuntimeError, ValueError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise RelayError(f"{folder} cannot be opened: {first}") from error
+        for part, module in pipe.components.items():
+            if isinstance(module, torch.nn.Module) and part not in kwargs:
+                check_weights(folder, part, module)
+        return pipe
+
+    def stages_for(self, height: int | None = None, width: int | None = None) -> list[Size]:
+        """(height, width) of every stage for a picture, smallest first; see ``sizes.stages_for``.
+
+        Raises: RelayError naming the nearest sizes, where the stages cannot make this one.
+        """
+        height = 2 * self.config.base_size if height is None else height
+        width = 2 * self.config.base_size if width is None else width
+        check_pixels(height, width)
+        return stages_for(height, width, self.config.base_size, self.size_multiple)
+
+    @torch.no_grad()
+    def encode_prompt(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
+        num_images_per_prompt: int = 1,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Text embeddings of both guidance halves, (num prompts * num_images_per_prompt, L, D).
+
+        The text encoder is not needed after it: encode, set ``pipe.text_encoder = None``, and give
+        ``prompt_embeds`` and ``negative_prompt_embeds`` to the call.
+        """
+        if num_images_per_prompt < 1:
+            raise RelayError(f"num_images_per_prompt {num_images_per_prompt}; give 1 or more")
+        if prompt is not None and prompt_embeds is None:
+            prompt_embeds = self._encode(as_list(prompt), remark=True)
+        elif prompt is not None or prompt_embeds is None:
+            raise RelayError("give a prompt or prompt_embeds, one of the two")
+        if negative_prompt_embeds is None:
+            negative_prompt_embeds = torch.zeros_like(prompt_embeds)
+            if negative_prompt is not None:
+                negative = as_list(negative_prompt, len(prompt_embeds))
+                negative_prompt_embeds = self._encode(negative)
+        if negative_prompt_embeds.shape != prompt_embeds.shape:
+            raise RelayError(
+                f"negative_prompt_embeds have shape {tuple(negative_prompt_embeds.shape)}, "
+                f"prompt_embeds {tuple(prompt_embeds.shape)}; they must be alike"
+            )
+        prompt_embeds, negative_prompt_embeds = (
+            half.to(self._execution_device, torch.float32).repeat_interleave(
+                num_images_per_prompt, 0
+            )
+            for half in (prompt_embeds, negative_prompt_embeds)
+        )
+        return prompt_embeds, negative_prompt_embeds
+
+    def _encode(self, prompts: list[str], remark: bool = False) -> Tensor:
+        if self.text_encoder is None or self.tokenizer is None:
+            raise RelayError("this cascade was opened without its text encoder: give prompt_embeds")
+        max_tokens = self.config.max_tokens
+        for prompt in prompts if remark else ():
+            for line in remarks_on(prompt, self.tokenizer, max_tokens, self.config.known_words):
+                warn_once(line)
+        device = self._execution_device
+        return encode_prompts(self.text_encoder, self.tokenizer, prompts, max_tokens, device)
+
+    def no_text(self, num: int) -> tuple[Tensor, Tensor]:
+        """The embeddings of no text, for both guidance halves: zeros, (num, L, D)."""
+        unet = self.relay_unet if self.relay_unet is not None else self.base_unet
+        shape = (num, self.config.max_tokens, unet.config.cross_attention_dim)
+        zeros = torch.zeros(shape, device=self._execution_device)
+        return zeros, zeros
+
+    def enable_low_memory(self, device: str | torch.device | None = None) -> None:
+        """Trade time for memory: one network at a time on the accelerator, the VAE in tiles and one
+        picture at a time. The tiles change the picture a little."""
+        self.vae.enable_tiling()
+        self.vae.enable_slicing()
+        if torch.device(device or self._execution_device).type != "cpu":
+            self.enable_model_cpu_offload(device=device)
+
+    @property
+    def size_multiple(self) -> int:
+        """What the sides of the base stage, in pixels, must divide by."""
+        unets = [unet for unet in (self.base_unet, self.relay_unet) if unet is not None]
+        levels = max((len(unet.config.block_out_channels) for unet in unets), default=1)
+        return self.vae_factor << (levels - 1)
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels per latent, along one side."""
+        config = self.vae.config
+        widths = getattr(config, "encoder_block_out_channels", None) or config.block_out_channels
+        return int(2 ** (len(widths) - 1))
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.vae.config.latent_channels)
+
+    @property
+    def distilled(self) -> bool:
+        """Whether guidance is embedded in a network, rather than classifier-free."""
+        return any(
+            unet is not None and unet.config.time_cond_proj_dim is not None
+            for unet in (self.base_unet, self.relay_unet)
+        )
+
+    @property
+    def interrupt(self) -> bool:
+        """Set it from a callback or another thread to end the run after the step in progress."""
+        return self._interrupt
+
+    @interrupt.setter
+    def interrupt(self, value: bool) -> None:
+        self._interrupt = value

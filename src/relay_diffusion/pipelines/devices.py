@@ -1,0 +1,64 @@
+"""Which device and precision a run uses where the user leaves them open."""
+
+from __future__ import annotations
+
+import torch
+
+from relay_diffusion.errors import RelayError
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" is a CUDA GPU if there is one, else Apple's, else the CPU.
+
+    Raises: RelayError for a device that this machine does not have.
+    """
+    at_hand = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next((kind for kind, there in at_hand.items() if there), "cpu"))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise RelayError(f"device {name!r}; allowed is auto, cpu, cuda, cuda:1, mps") from None
+    if not at_hand.get(device.type, True):
+        raise RelayError(f"device {name}: this machine has none that torch can use; try cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RelayError(f"device {name}: there are {torch.cuda.device_count()}, counted from 0")
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of that name for the UNets and the text encoder; "auto" is bfloat16 on an
+    accelerator, float32 on the CPU.
+
+    Raises: RelayError for any other name.
+    """
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    full = _SHORT.get(name, name)
+    if full not in DTYPES:
+        raise RelayError(f"dtype {name!r}; allowed is auto, {', '.join(DTYPES)}")
+    return DTYPES[full]
+
+
+def dtypes_of_parts(
+    dtype: torch.dtype | dict[str, torch.dtype] | None,
+) -> dict[str, torch.dtype]:
+    """The dtype that each part of a cascade is opened in, as diffusers' ``from_pretrained`` reads.
+
+    Args:
+        dtype: of the UNets and the text encoder, the VAE staying in float32 (that of SDXL overflows
+            in float16); None: bfloat16 where there is a CUDA GPU, else float32; a table
+            ({"default": ..., "vae": ...}) says it for each.
+    """
+    if isinstance(dtype, dict):
+        return {"vae": torch.float32, **dtype}
+    if dtype is None:
+        dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return {"default": dtype, "vae": torch.float32}

@@ -1,0 +1,71 @@
+"""A cascade on disk: what a folder must hold to be one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import nn
+
+from relay_diffusion.errors import RelayError
+
+INDEX = "model_index.json"
+PARTS = ("text_encoder", "tokenizer", "vae", "base_unet", "relay_unet", "scheduler")
+_CONFIGS = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}
+_WEIGHTLESS = ("tokenizer", "scheduler")
+
+
+def check_cascade_folder(folder: Path, without: frozenset[str] = frozenset()) -> None:
+    """Raise RelayError, naming the file, if ``folder`` is no cascade or lacks a part of one.
+
+    Args:
+        without: parts that the caller brings along or does without.
+    """
+    index = read_json(folder, folder / INDEX)
+    kind = index.get("_class_name")
+    if kind != "RelayPipeline":
+        raise RelayError(f"{folder} is no relay cascade: its {INDEX} names a {kind}")
+    for part in PARTS:
+        if part in without or (index.get(part) or [None])[0] is None:
+            continue
+        read_json(folder, folder / part / _CONFIGS.get(part, "config.json"))
+        if part not in _WEIGHTLESS and not any((folder / part).glob("*.safetensors")):
+            raise RelayError(
+                f"{folder} is no complete cascade: {part}/ holds no .safetensors with its weights"
+            )
+
+
+def check_weights(folder: Path, part: str, module: nn.Module) -> None:
+    """Raise RelayError, naming them, if parameters of ``module`` are not stored in its folder.
+
+    The libraries would warn and go on with random numbers.
+    """
+    stored: set[str] = set()
+    for file in (folder / part).glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            stored.update(weights.keys())
+    names: dict[int, list[str]] = {}  # a tied parameter has several, one of which is stored
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    missing = [tied[0] for tied in names.values() if stored.isdisjoint(tied)]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise RelayError(
+            f"{folder / part} lacks weights of the network: {', '.join(missing[:3])}{more}"
+        )
+
+
+def read_json(folder: Path, file: Path) -> dict[str, Any]:
+    """A JSON file of a cascade folder. Raises: RelayError if it is missing or damaged."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        missing = file.relative_to(folder)
+        raise RelayError(f"{folder} is no cascade: {missing} is missing") from None
+    except (OSError, ValueError) as error:
+        raise RelayError(f"{file} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise RelayError(f"{file} holds no table")
+    return content

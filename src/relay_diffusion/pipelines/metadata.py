@@ -1,0 +1,115 @@
+"""Pictures that know how they were made: parameters in the text of a PNG."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from relay_diffusion.errors import RelayError
+
+KEY = "relay"
+_READABLE_KEY = "parameters"  # where picture viewers of the field look
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Everything that ``relay generate`` needs to make a picture again, nothing left to defaults.
+
+    Attributes:
+        model: as the user named it.
+        seed: of the picture's own generator, on the CPU.
+        dtype: of the networks, the VAE being in float32.
+        version: of this package.
+    """
+
+    prompt: str
+    negative_prompt: str | None
+    model: str
+    seed: int
+    width: int
+    height: int
+    num_inference_steps: int
+    num_relay_steps: int
+    guidance_scale: float
+    solver: str
+    eta: float
+    dtype: str
+    low_memory: bool
+    version: str
+
+    def to_text(self) -> str:
+        """For people, in the form that picture viewers of the field show."""
+        lines = [self.prompt]
+        if self.negative_prompt:
+            lines.append(f"Negative prompt: {self.negative_prompt}")
+        lines.append(
+            f"Steps: {self.num_inference_steps}, Relay steps: {self.num_relay_steps}, "
+            f"Sampler: {self.solver}, Eta: {self.eta:g}, CFG scale: {self.guidance_scale:g}, "
+            f"Seed: {self.seed}, Size: {self.width}x{self.height}, Model: {self.model}, "
+            f"Version: relay-diffusion {self.version}"
+        )
+        return "\n".join(lines)
+
+
+def save_picture(image: Image.Image, path: Path, record: dict[str, Any], readable: str) -> None:
+    """Write a PNG with ``record`` as JSON under "relay" and ``readable`` under "parameters".
+
+    The file appears whole or not at all. Raises: OSError if it cannot be written.
+    """
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt(KEY, json.dumps(record, ensure_ascii=False))
+    text.add_itxt(_READABLE_KEY, readable)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        image.save(part, format="PNG", pnginfo=text)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What ``save_picture`` kept in a file; None if it is a picture without it.
+
+    Raises: RelayError if the file is missing or no picture, or its record is damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            text = getattr(image, "text", {}).get(KEY)
+    except FileNotFoundError:
+        raise RelayError(f"there is no picture {path}") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RelayError(f"{path} cannot be read as a picture: {error}") from error
+    if text is None:
+        return None
+    try:
+        record = json.loads(text)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise RelayError(f"{path}: its parameters are damaged")
+    return record
+
+
+def read_parameters(path: Path) -> Parameters:
+    """The parameters of a picture that ``relay generate`` made.
+
+    Raises: RelayError if it carries none, or they are of another kind.
+    """
+    record = read_record(path)
+    if record is None:
+        raise RelayError(f"{path} does not say how it was made: relay generate did not write it")
+    if "upscaled" in record:
+        raise RelayError(f"{path} was made by relay upscale; give a picture of relay generate")
+    fields = dataclasses.fields(Parameters)
+    missing = [field.name for field in fields if field.name not in record]
+    if missing:
+        raise RelayError(
+            f"{path} cannot be made again from its parameters: {', '.join(missing)} is missing"
+        )
+    return Parameters(**{field.name: record[field.name] for field in fields})

@@ -1,0 +1,62 @@
+"""Opening a cascade as the commands do: on a device, quietly, in little memory if need be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from relay_diffusion.pipelines.cascade import RelayPipeline
+
+BARS: dict[str, Any] = {"leave": False, "disable": None}
+"""Progress bars that go when they are done, and only appear on a terminal."""
+
+
+def open_cascade(
+    model: str, device: torch.device, dtype: torch.dtype, low_memory: bool = False, **parts: None
+) -> RelayPipeline:
+    """A cascade, ready to be called.
+
+    Args:
+        dtype: of the UNets and the text encoder.
+        low_memory: keep one network at a time on an accelerator, run the VAE in tiles.
+        parts: those not to be opened, as None.
+    """
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    pipe = RelayPipeline.from_pretrained(model, dtype=dtype, **parts)
+    pipe.set_progress_bar_config(**BARS)
+    if low_memory:
+        pipe.enable_low_memory(device)
+    else:
+        pipe.to(device)
+    return pipe
+
+
+def open_with_texts(
+    prompts: Sequence[str],
+    negative_prompt: str | None,
+    model: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    low_memory: bool,
+) -> tuple[RelayPipeline, Iterator[tuple[Tensor, Tensor]]]:
+    """A cascade and the embeddings of each prompt and its negative prompt, (1, L, D), in order.
+
+    In little memory the text encoder is opened alone, read with, and closed before the rest is
+    opened. Prompts are encoded one by one, so that no picture depends on the other prompts.
+    """
+    if not low_memory:
+        pipe = open_cascade(model, device, dtype)
+        return pipe, (pipe.encode_prompt(prompt, negative_prompt) for prompt in prompts)
+    reader = open_cascade(model, device, dtype, vae=None, base_unet=None, relay_unet=None)
+    texts = [reader.encode_prompt(prompt, negative_prompt) for prompt in prompts]
+    del reader
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    pipe = open_cascade(model, device, dtype, low_memory, text_encoder=None, tokenizer=None)
+    return pipe, iter(texts)

@@ -1,0 +1,171 @@
+"""One call of the pipeline: its text, settings and noise, and the steps a stage is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from relay_diffusion.diffusion import Denoise, NoiseSchedule, guided, sample_base, sample_relay
+from relay_diffusion.errors import RelayError
+from relay_diffusion.models.autoencoder import decode, encode
+from relay_diffusion.models.denoiser import Denoiser
+from relay_diffusion.pipelines.noise import Generators, Latents, StageNoise, split_generators
+from relay_diffusion.pipelines.pictures import enlarge
+from relay_diffusion.pipelines.settings import Settings, schedule_of, warn_of_untrained_steps
+from relay_diffusion.pipelines.sizes import Size, num_doublings
+from relay_diffusion.pipelines.watch import Interrupted, StageWatch, WatchOptions, not_finite
+
+if TYPE_CHECKING:
+    from relay_diffusion.pipelines.cascade import RelayPipeline
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same from stage to stage.
+
+    Attributes:
+        text, no_text: embeddings of the guidance halves, (B, L, D).
+        noise: of each stage, and the generators of the pictures.
+    """
+
+    pipe: RelayPipeline
+    schedule: NoiseSchedule
+    text: Tensor
+    no_text: Tensor
+    settings: Settings
+    noise: StageNoise
+    watch: WatchOptions
+
+    @classmethod
+    def prepare(
+        cls,
+        pipe: RelayPipeline,
+        sizes: Sequence[Size],
+        text: tuple[Tensor, Tensor],
+        settings: Settings,
+        latents: Latents,
+        generator: Generators,
+        watch: WatchOptions,
+    ) -> Run:
+        """Draw up a call.
+
+        Args:
+            sizes: of every stage, in pixels.
+            text: embeddings of the prompts and of their negative prompts, (B, L, D).
+            latents, generator: see ``StageNoise``, ``split_generators``.
+        """
+        pipe.interrupt = False
+        factor, channels = pipe.vae_factor, pipe.latent_channels
+        shapes = [(channels, height // factor, width // factor) for height, width in sizes]
+        generators = split_generators(generator, len(text[0]))
+        noise = StageNoise(latents, generators, shapes, text[0].device)
+        schedule = schedule_of(pipe.scheduler.config)
+        return cls(pipe, schedule, text[0], text[1], settings, noise, watch)
+
+    def base(self, size: Size, x: Tensor | None = None, strength: float = 1.0) -> Tensor:
+        """z_0 of the base stage, from noise, or from a picture x with noise on it.
+
+        Args:
+            x: (B, 3, H, W), or (1, 3, H, W) for all.
+            strength: with x, the share of the steps that is run: how much may change.
+        """
+        steps = self.settings.num_inference_steps
+        warn_of_untrained_steps(self.pipe.config, "base", steps)
+        sigmas = self.schedule.sample_sigmas(steps)
+        eps = self.noise[0]
+        if x is None:
+            z = eps * (1 + float(sigmas[0]) ** 2) ** 0.5
+        else:
+            if not 0 < strength <= 1:
+                raise RelayError(f"strength {strength}; allowed is above 0 (no change) to 1 (all)")
+            if len(x) not in (1, len(eps)):
+                raise RelayError(f"{len(x)} pictures to start {len(eps)} from; give 1, or as many")
+            sigmas = sigmas[steps - max(1, round(strength * steps)) :]
+            z = self.encode(x.to(eps)) + float(sigmas[0]) * eps
+        return self._sample("base", 0, size, sigmas, sample_base, z)
+
+    def relay(self, stage: int, size: Size, x: Tensor) -> Tensor:
+        """z_0 of a relay stage of that size (H, W) from the picture below it, x (B, 3, H/2, W/2).
+
+        Its start level is that of the doubling that reaches this size from the base size.
+        """
+        steps = self.settings.num_relay_steps
+        warn_of_untrained_steps(self.pipe.config, "relay", steps)
+        doubling = max(0, num_doublings(*size, self.pipe.config.base_size) - 1)
+        sigmas = self.schedule.relay_sigmas(steps, self.settings.start_of(doubling))
+        z_lr = self.encode(enlarge(x))
+        return self._sample("relay", stage, size, sigmas, sample_relay, z_lr, self.noise[stage])
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents of pictures, float32. Raises: RelayError where they are not finite."""
+        return self._finite(encode(self.pipe.vae, x), "the latents that the VAE made")
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Pictures of latents, float32, clamped to [-1, 1]. Raises: as ``encode``."""
+        return self._finite(decode(self.pipe.vae, z), "the pixels that the VAE made").clamp(-1, 1)
+
+    def _sample(
+        self,
+        kind: str,
+        stage: int,
+        size: Size,
+        sigmas: Tensor,
+        sampler: Callable[..., Tensor],
+        *start: Tensor,
+    ) -> Tensor:
+        unet = getattr(self.pipe, f"{kind}_unet")
+        if unet is None:
+            raise RelayError(f"this cascade was opened without its {kind}_unet: {kind} cannot run")
+        denoise = self._denoise(unet, size)
+        indices = self.schedule.nearest(sigmas[:-1]).tolist()
+        name = f"{kind} {size[1]}x{size[0]}"
+        with StageWatch(self.pipe, stage, name, indices, unet.dtype, self.watch) as watch:
+            try:
+                z = sampler(
+                    denoise,
+                    *start,
+                    sigmas=sigmas,
+                    solver=self.settings.solver,
+                    eta=self.settings.eta,
+                    generator=self.noise.generators,
+                    callback=watch,
+                )
+            except Interrupted as interrupted:
+                z = interrupted.denoised
+            watch.check_finite()
+        return z
+
+    def _denoise(self, unet: Any, size: Size) -> Denoise:
+        """The network under its guidance: embedded if it has that, else classifier-free."""
+        denoiser = Denoiser(unet, self.schedule, self.pipe.scheduler.config.prediction_type)
+        vector = size_conditioning(size, self.text)
+        scale = self.settings.guidance_scale
+        if unet.config.time_cond_proj_dim is not None:
+            return denoiser(self.text, vector, guidance=scale)
+        if scale <= 1 or self.text is self.no_text:  # without a prompt both halves are the same
+            return denoiser(self.text, vector)
+        both = denoiser(torch.cat([self.no_text, self.text]), torch.cat([vector, vector]))
+        return guided(both, scale)
+
+    def _finite(self, values: Tensor, what: str) -> Tensor:
+        if not bool(values.sum().isfinite()):
+            raise RelayError(not_finite(what, self.pipe.vae.dtype))
+        return values
+
+
+def size_conditioning(size: Size, text: Tensor) -> Tensor:
+    """What the network is told about a whole picture of its own size, (B, 6) float32.
+
+    Original height and width, crop top and left (0), target height and width, as the released
+    inference code does (math.md, The released networks).
+
+    Args:
+        text: (B, ...), gives the number of pictures and the device.
+    """
+    height, width = size
+    numbers = [height, width, 0, 0, height, width]
+    return torch.tensor([numbers], dtype=torch.float32, device=text.device).repeat(len(text), 1)

@@ -1,0 +1,133 @@
+"""How a run is to be sampled: what the caller asked for, else the cascade's own, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+from relay_diffusion.diffusion import NoiseSchedule, Solver
+from relay_diffusion.errors import RelayError
+from relay_diffusion.pipelines.notices import warn_once
+
+NUM_TRAIN_STEPS = 1000
+"""Length of the noise schedule, of which start levels and steps are indices."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run's settings, resolved.
+
+    Attributes:
+        num_inference_steps: of the base stage.
+        num_relay_steps: of each relay stage.
+        guidance_scale: 1 or below runs without classifier-free guidance.
+        solver, eta: as in ``relay_diffusion.diffusion.sample_base``.
+        relay_start: start level T_r of each doubling, the last one repeated.
+    """
+
+    num_inference_steps: int
+    num_relay_steps: int
+    guidance_scale: float
+    solver: Solver
+    eta: float
+    relay_start: tuple[float, ...]
+
+    def start_of(self, doubling: int) -> float:
+        """T_r of a doubling, counted from 0 (base size to twice the base size)."""
+        return self.relay_start[min(doubling, len(self.relay_start) - 1)]
+
+
+def resolve_settings(
+    config: Mapping[str, Any],
+    distilled: bool,
+    *,
+    num_inference_steps: int | None = None,
+    num_relay_steps: int | None = None,
+    guidance_scale: float | None = None,
+    solver: str | None = None,
+    eta: float = 0.0,
+    relay_start: float | None = None,
+) -> Settings:
+    """Fill in what was left open from the cascade's config, and check the rest.
+
+    Args:
+        config: of the pipeline, see ``RelayPipeline.__init__``.
+        distilled: whether guidance is embedded in one of the networks.
+    Raises: RelayError for a value outside its range, or outside the distilled guidance range.
+    """
+    starts = config["relay_start"] if relay_start is None else [relay_start]
+    settings = Settings(
+        config["num_inference_steps"] if num_inference_steps is None else num_inference_steps,
+        config["num_relay_steps"] if num_relay_steps is None else num_relay_steps,
+        config["guidance_scale"] if guidance_scale is None else guidance_scale,
+        cast(Solver, config["solver"] if solver is None else solver),
+        eta,
+        tuple(starts),
+    )
+    if settings.solver not in get_args(Solver):
+        raise RelayError(f"solver {settings.solver!r}; allowed is {' or '.join(get_args(Solver))}")
+    if not 0 <= settings.eta <= 1:
+        raise RelayError(f"eta {settings.eta}; allowed is 0 (deterministic) to 1 (all noise fresh)")
+    if not 1 <= settings.num_inference_steps <= NUM_TRAIN_STEPS:
+        raise RelayError(f"{settings.num_inference_steps} steps; allowed is 1 to {NUM_TRAIN_STEPS}")
+    if not all(1 <= start <= NUM_TRAIN_STEPS for start in settings.relay_start):
+        raise RelayError(
+            f"relay start level {', '.join(f'{start:g}' for start in settings.relay_start)}; it is "
+            f"a training index, 1 (hardly any noise) to {NUM_TRAIN_STEPS} (all); CogView3 uses 500"
+        )
+    lowest = int(min(settings.relay_start))
+    if not 1 <= settings.num_relay_steps <= lowest:
+        raise RelayError(
+            f"{settings.num_relay_steps} relay steps; allowed is 1 to {lowest}, the start level"
+        )
+    _check_guidance(settings.guidance_scale, config["guidance_range"] if distilled else None)
+    return settings
+
+
+def _check_guidance(scale: float, distilled_range: Sequence[float] | None) -> None:
+    if not 0 <= scale < float("inf"):
+        raise RelayError(f"guidance {scale}; give a number of 0 or more")
+    if distilled_range is not None and not distilled_range[0] <= scale <= distilled_range[1]:
+        low, high = distilled_range
+        raise RelayError(
+            f"guidance {scale:g} is outside the range that these networks were distilled for: "
+            f"{low:g} to {high:g}"
+        )
+
+
+def warn_of_untrained_steps(config: Mapping[str, Any], stage: str, asked: int) -> None:
+    """Say so where a distilled network is run with other steps than its own.
+
+    Args:
+        stage: "base" or "relay".
+    """
+    trained = config[f"trained_{stage}_steps"]
+    known = [trained] if isinstance(trained, int) else list(trained or [])
+    if known and asked not in known:
+        names = " or ".join(str(steps) for steps in known)
+        warn_once(f"the {stage} network is distilled for {names} steps: {asked} will look worse")
+
+
+def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:
+    """The noise schedule that a diffusers scheduler's config describes.
+
+    Raises: RelayError if it is another than the one this project is written for.
+    """
+    kind = config.get("beta_schedule")
+    if kind != "scaled_linear" or config.get("rescale_betas_zero_snr"):
+        raise RelayError(
+            f"scheduler: beta_schedule {kind!r} or rescale_betas_zero_snr is not supported; "
+            "the relay cascade runs on scaled_linear"
+        )
+    if config.get("num_train_timesteps") != NUM_TRAIN_STEPS:
+        raise RelayError(
+            f"scheduler: num_train_timesteps {config.get('num_train_timesteps')}; "
+            f"the relay cascade has {NUM_TRAIN_STEPS}"
+        )
+    if config.get("prediction_type") not in ("epsilon", "v_prediction"):
+        raise RelayError(
+            f"scheduler: prediction_type {config.get('prediction_type')!r}; allowed is epsilon or "
+            "v_prediction"
+        )
+    return NoiseSchedule.scaled_linear(config["beta_start"], config["beta_end"], NUM_TRAIN_STEPS)

@@ -1,0 +1,7 @@
+"""The tiny cascade of the pipeline tests, for the commands."""
+
+from __future__ import annotations
+
+from tests.pipelines.conftest import cascade, cascade_folder
+
+__all__ = ["cascade", "cascade_folder"]

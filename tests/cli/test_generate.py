@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from relay_diffusion.cli import main
+from relay_diffusion.cli.generate import parse_size, read_prompts
+from relay_diffusion.errors import RelayError
+from relay_diffusion.pipelines.metadata import read_parameters, read_record
+
+
+@pytest.fixture
+def generate(cascade_folder: Path, capsys: pytest.CaptureFixture[str]):
+    """Run ``relay generate`` with the tiny cascade; gives the paths that it prints."""
+
+    def run(*arguments: object, model: bool = True) -> list[Path]:
+        args = ["generate", *map(str, arguments), "--device", "cpu"]
+        assert main([*args, "--model", str(cascade_folder)] if model else args) == 0
+        return [Path(line) for line in capsys.readouterr().out.splitlines()]
+
+    return run
+
+
+@pytest.fixture
+def refused(cascade_folder: Path, capsys: pytest.CaptureFixture[str]):
+    """Run a command that must fail; gives its one line."""
+
+    def run(*arguments: object) -> str:
+        assert main([*map(str, arguments), "--model", str(cascade_folder), "--device", "cpu"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    return run
+
+
+def test_a_picture_is_made_again_bit_for_bit_from_its_file(generate, tmp_path: Path) -> None:
+    first = generate(
+        "a red fox", "a blue mushroom", "--num", 2, "--seed", 40, "--eta", 0.3, "--steps", 4,
+        "--negative", "art", "--guidance", 3, "--size", "64x128", "--out", tmp_path / "once",
+    )  # fmt: skip
+    (again,) = generate("--from", first[3], "--out", tmp_path / "again", model=False)
+    assert again.read_bytes() == first[3].read_bytes()
+    assert read_parameters(again).seed == 41
+    assert Image.open(again).size == (64, 128)
+
+
+def test_other_options_change_the_picture_it_is_made_from(generate, tmp_path: Path) -> None:
+    (first,) = generate("a red fox", "--seed", 3, "--out", tmp_path)
+    (larger,) = generate("--from", first, "--size", 128, "--out", tmp_path, model=False)
+    before, after = read_parameters(first), read_parameters(larger)
+    assert (after.prompt, after.seed, after.width) == (before.prompt, 3, 128)
+
+
+def test_names_sort_as_made_and_say_prompt_and_seed(generate, tmp_path: Path) -> None:
+    generate("a red fox, pixel art", "--seed", 7, "--num", 2, "--out", tmp_path)
+    generate("a blue fox", "--seed", 7, "--out", tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "0001-a-red-fox-pixel-art-seed-7.png",
+        "0002-a-red-fox-pixel-art-seed-8.png",
+        "0003-grid-of-2.png",
+        "0004-a-blue-fox-seed-7.png",
+    ]
+
+
+def test_several_pictures_come_with_a_grid(generate, tmp_path: Path) -> None:
+    *pictures, grid = generate("a", "a fox", "--num", 3, "--seed", 0, "--out", tmp_path)
+    assert len(pictures) == 6
+    sheet = Image.open(grid)
+    assert sheet.size == (3 * 64 + 2 * 2, 2 * 64 + 2)  # a row for each prompt
+    fifth = sheet.crop((66, 66, 130, 130))
+    assert fifth.tobytes() == Image.open(pictures[4]).tobytes()
+
+
+def test_prompts_come_from_a_file_or_standard_input(
+    generate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "prompts.txt").write_text("a red fox\n\n  a blue fox \n")
+    made = generate("--prompts", tmp_path / "prompts.txt", "--out", tmp_path / "file")
+    assert [read_parameters(path).prompt for path in made[:2]] == ["a red fox", "a blue fox"]
+    for arguments in (["-"], ["--prompts", "-"]):
+        monkeypatch.setattr("sys.stdin", io.StringIO("a mushroom\n"))
+        (path,) = generate(*arguments, "--out", tmp_path / "stdin")
+        assert read_parameters(path).prompt == "a mushroom"
+
+
+def test_low_memory_makes_nearly_the_same_picture(generate, tmp_path: Path) -> None:
+    paths = generate("a red fox", "--seed", 1, "--out", tmp_path)
+    paths += generate("a red fox", "--seed", 1, "--low-memory", "--out", tmp_path)
+    assert len({Image.open(path).tobytes() for path in paths}) == 1  # small enough for one tile
+    assert read_parameters(paths[1]).low_memory
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["generate"], "no prompt"),
+        (["generate", " "], "a prompt is empty"),
+        (["generate", "a", "--size", "large"], "size 'large'; give a side"),
+        (["generate", "a", "--size", "100"], "nearest that can are"),
+        (["generate", "a", "--dtype", "int8"], "dtype 'int8'; allowed is auto, float32"),
+        (["generate", "a", "--from", "none.png"], "there is no picture none.png"),
+        (["generate", "--prompts", "none.txt"], "none.txt cannot be read"),
+        (["generate", "a", "--steps", "0"], "0 steps"),
+        (["upscale", "none.png"], "there is no picture none.png"),
+    ],
+)
+def test_wrong_input_is_answered_in_one_line(
+    refused, tmp_path: Path, arguments: list[str], complaint: str
+) -> None:
+    assert complaint in refused(*arguments, "--out", tmp_path)
+
+
+def test_a_folder_that_is_no_cascade_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["generate", "a fox", "--model", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert "model_index.json" in capsys.readouterr().err
+
+
+def test_a_file_where_the_folder_should_be_is_one_line(refused, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be a folder" in refused("generate", "a fox", "--out", tmp_path / "file")
+
+
+def test_a_picture_of_odd_size_is_upscaled(
+    generate, cascade_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "photo.jpg"
+    Image.new("RGB", (45, 31), "teal").save(source)
+    arguments = ["upscale", source, "--times", 2, "--seed", 5, "--strength", 300, "--device", "cpu"]
+    arguments += ["--model", cascade_folder, "--out", tmp_path / "large"]
+    assert main([str(argument) for argument in arguments]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert Image.open(path).size == (180, 124)
+    record = read_record(path)
+    assert record is not None
+    assert (record["upscaled"], record["seed"], record["strength"]) == ("photo.jpg", 5, 300)
+
+
+def test_upscale_takes_the_prompt_that_the_picture_carries(
+    generate, cascade_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (small,) = generate("a red fox", "--out", tmp_path)
+    arguments = ["upscale", str(small), "--model", str(cascade_folder), "--out", str(tmp_path)]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    record = read_record(Path(capsys.readouterr().out.strip()))
+    assert record is not None and record["prompt"] == "a red fox"
+
+
+def test_sizes_are_width_by_height() -> None:
+    assert parse_size("256") == (256, 256)
+    assert parse_size("1536x1024") == (1536, 1024)
+    for wrong in ("", "x", "256x", "1x2x3", "-5", "2.5"):
+        with pytest.raises(RelayError, match="WIDTHxHEIGHT"):
+            parse_size(wrong)
+
+
+def test_arguments_come_before_the_file(tmp_path: Path) -> None:
+    (tmp_path / "prompts").write_text("two\nthree")
+    assert read_prompts(["one"], str(tmp_path / "prompts")) == ["one", "two", "three"]

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.pipelines.assemble import assemble
+from relay_diffusion.pipelines.cascade import RelayPipeline
+
+from .tiny import generators
+
+PROMPT = "a red fox"
+
+
+@pytest.fixture
+def broken(cascade_folder: Path, tmp_path: Path) -> Path:
+    """A copy, to be broken."""
+    return Path(shutil.copytree(cascade_folder, tmp_path / "broken"))
+
+
+def test_a_saved_cascade_makes_the_same_pictures(
+    cascade: RelayPipeline, cascade_folder: Path
+) -> None:
+    opened = RelayPipeline.from_pretrained(cascade_folder, dtype=torch.float32)
+    opened.set_progress_bar_config(disable=True)
+    before, after = (
+        pipe(PROMPT, generator=generators(0), output_type="pt").images for pipe in (cascade, opened)
+    )
+    assert torch.equal(before, after)
+    settings = {k: v for k, v in cascade.config.items() if not k.startswith("_")}
+    assert settings == {k: v for k, v in opened.config.items() if not k.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "model_index.json",
+        "base_unet/config.json",
+        "tokenizer/tokenizer_config.json",
+        "scheduler/scheduler_config.json",
+    ],
+)
+def test_a_missing_file_is_named(broken: Path, missing: str) -> None:
+    (broken / missing).unlink()
+    with pytest.raises(RelayError, match=f"{missing} is missing"):
+        RelayPipeline.from_pretrained(broken)
+
+
+def test_missing_weights_are_named(broken: Path) -> None:
+    (broken / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(RelayError, match=r"vae/ holds no \.safetensors"):
+        RelayPipeline.from_pretrained(broken)
+
+
+@pytest.mark.parametrize(
+    ("part", "tensor"),
+    [("relay_unet", "conv_in.weight"), ("text_encoder", "encoder.final_layer_norm.weight")],
+)
+def test_a_missing_tensor_is_named_rather_than_made_up(
+    broken: Path, part: str, tensor: str
+) -> None:
+    (file,) = (broken / part).glob("*.safetensors")
+    weights = load_file(file)
+    del weights[tensor]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(RelayError, match=f"{part} lacks weights of the network: {tensor}"):
+        RelayPipeline.from_pretrained(broken)
+
+
+def test_damaged_weights_are_one_line(broken: Path) -> None:
+    (broken / "base_unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"damaged" * 99)
+    with pytest.raises(RelayError, match="cannot be opened") as refusal:
+        RelayPipeline.from_pretrained(broken)
+    assert "\n" not in str(refusal.value)
+
+
+def test_another_pipeline_is_no_cascade(broken: Path) -> None:
+    index = json.loads((broken / "model_index.json").read_text())
+    index["_class_name"] = "StableDiffusionXLPipeline"
+    (broken / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(RelayError, match="names a StableDiffusionXLPipeline"):
+        RelayPipeline.from_pretrained(broken)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"beta_schedule": "linear"}, "beta_schedule 'linear'"),
+        ({"prediction_type": "sample"}, "prediction_type 'sample'"),
+        ({"num_train_timesteps": 500}, "num_train_timesteps 500"),
+    ],
+)
+def test_a_schedule_of_another_kind_is_refused(
+    broken: Path, change: dict[str, object], complaint: str
+) -> None:
+    file = broken / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    pipe = RelayPipeline.from_pretrained(broken)
+    with pytest.raises(RelayError, match=complaint):
+        pipe(PROMPT)
+
+
+def test_a_table_says_the_dtype_of_each_part(cascade_folder: Path) -> None:
+    table = {"default": torch.float16, "vae": torch.bfloat16}
+    pipe = RelayPipeline.from_pretrained(cascade_folder, dtype=table)
+    assert pipe.relay_unet.dtype == torch.float16 and pipe.vae.dtype == torch.bfloat16
+
+
+def test_parts_are_assembled_into_a_cascade(
+    cascade: RelayPipeline, cascade_folder: Path, tmp_path: Path
+) -> None:
+    parts = {
+        part: cascade_folder / part
+        for part in ("vae", "text_encoder", "tokenizer", "base_unet", "relay_unet")
+    }
+    out = tmp_path / "assembled"
+    config = {"base_size": 32, "relay_start": [400], "max_tokens": 8, "known_words": ["a", "fox"]}
+    assemble(out, **parts, prediction_type="v_prediction", model_card="# Tiny\n", **config)
+    weights = load_file(out / "base_unet" / "diffusion_pytorch_model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    assert (out / "README.md").read_text() == "# Tiny\n"
+    pipe = RelayPipeline.from_pretrained(out)
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe.scheduler.config.prediction_type == "v_prediction"
+    assert {key: pipe.config[key] for key in config} == config
+    assert pipe("a fox").images[0].size == (64, 64)
+    with pytest.raises(RelayError, match="exists already"):
+        assemble(out, **parts)

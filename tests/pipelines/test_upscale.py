@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.pipelines.cascade import RelayPipeline
+
+from .test_cascade import record_calls
+from .tiny import generators
+
+
+def picture(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(("width", "height"), [(32, 32), (37, 21), (1, 1), (64, 5)])
+def test_a_picture_of_any_size_is_doubled(cascade: RelayPipeline, width: int, height: int) -> None:
+    out = cascade.upscale(picture(width, height), "a red fox", times=2)
+    sizes = [(width * 2, height * 2), (width * 4, height * 4)]
+    assert [stage[0].size for stage in out.stages] == sizes
+    assert out.images[0].size == sizes[-1]
+
+
+def test_it_is_the_relay_stage_of_a_call(cascade: RelayPipeline) -> None:
+    """The base picture of a call, upscaled with the same noise, is the picture of the call."""
+    noise = [torch.randn(1, 4, 4, 4), torch.randn(1, 4, 8, 8)]
+    whole = cascade("a red fox", latents=noise, output_type="pt")
+    again = cascade.upscale(whole.stages[0], "a red fox", latents=noise[1], output_type="pt")
+    torch.testing.assert_close(again.images, whole.images, rtol=1e-3, atol=1e-4)
+
+
+def test_strength_is_the_start_level(
+    cascade: RelayPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = record_calls(monkeypatch, cascade.relay_unet)
+    cascade.upscale(picture(32, 32), strength=200)
+    assert int(calls[0]["timestep"].flatten()[0]) == 199
+    with pytest.raises(RelayError, match=r"start level 0\.3; it is a training index"):
+        cascade.upscale(picture(32, 32), strength=0.3)
+
+
+def test_a_start_level_is_that_of_the_size(
+    cascade: RelayPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = record_calls(monkeypatch, cascade.relay_unet)
+    for side, first_index in ((8, 499), (32, 499), (64, 299)):
+        calls.clear()
+        cascade.upscale(picture(side, side))
+        assert int(calls[0]["timestep"].flatten()[0]) == first_index
+
+
+def test_without_a_prompt_the_networks_run_once_and_without_text(
+    cascade: RelayPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = record_calls(monkeypatch, cascade.relay_unet)
+    cascade.upscale(picture(32, 32))
+    assert all(len(call["sample"]) == 1 for call in calls)
+    assert not any(call["encoder_hidden_states"].any() for call in calls)
+
+
+def test_several_pictures_each_with_its_own_prompt_and_seed(cascade: RelayPipeline) -> None:
+    pictures = [picture(32, 32), picture(32, 32).rotate(90)]
+    prompts = ["a red fox", "a blue mushroom"]
+    together = cascade.upscale(pictures, prompts, generator=generators(1, 2), output_type="pt")
+    alone = cascade.upscale(pictures[1], prompts[1], generator=generators(2), output_type="pt")
+    torch.testing.assert_close(together.images[1:], alone.images, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "complaint"),
+    [
+        (picture(32, 32), {"times": 0}, "times 0"),
+        (picture(32, 32), {"times": 9}, "beyond the limit"),
+        ([picture(8, 8), picture(9, 9)], {}, "differ in size"),
+        ("fox.png", {}, "of type str"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    cascade: RelayPipeline, image: Any, options: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(RelayError, match=complaint):
+        cascade.upscale(image, **options)
