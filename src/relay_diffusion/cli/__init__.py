@@ -25,6 +25,7 @@ COMMANDS = {
     "upscale": "Make a picture larger and finer.",
     "convert": "Turn the released CogView3 checkpoints into a cascade folder.",
     "train": "Train a network from a recipe.",
+    "assemble": "Make a cascade folder of trained stages.",
     "scenes": "Draw pictures of the scene world.",
     "models": "List the cascades that can be named.",
     "evaluate": "Measure a cascade.",

@@ -1,0 +1,61 @@
+"""``relay assemble``: a cascade folder from what training wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def assemble(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    autoencoder: Annotated[Path, typer.Option(help="Export folder of the autoencoder's run.")],
+    base: Annotated[Path, typer.Option(help="Export folder of the base stage's run.")],
+    relay: Annotated[Path, typer.Option(help="Export folder of the relay stage's run.")],
+    world: Annotated[
+        Literal["full", "small"] | None,
+        typer.Option(help="World it was trained on: prompts with other words get a warning."),
+    ] = None,
+    card: Annotated[Path | None, typer.Option(help="Model card to put in as README.md.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A default of the cascade: --set guidance_scale=3."),
+    ] = None,
+) -> None:
+    """Make a cascade of the exports of three training runs."""
+    import inspect
+
+    from relay_diffusion.config import apply_overrides
+    from relay_diffusion.data.scenes.words import words_of
+    from relay_diffusion.data.scenes.world import World
+    from relay_diffusion.errors import RelayError
+    from relay_diffusion.pipelines.assemble import assemble as build
+    from relay_diffusion.pipelines.components import CascadeComponents
+    from relay_diffusion.pipelines.folder import read_json
+
+    config = apply_overrides({}, set_ or ())
+    allowed = [
+        name
+        for name, parameter in inspect.signature(CascadeComponents.__init__).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    ]
+    unknown = [name for name in config if name not in allowed]
+    if unknown:
+        raise RelayError(f"--set {unknown[0]}: a cascade has {', '.join(allowed)}")
+    if world is not None:
+        config.setdefault("known_words", sorted(words_of(World.by_name(world))))
+    scheduler = read_json(base, base / "scheduler" / "scheduler_config.json")
+    build(
+        out,
+        vae=autoencoder / "vae",
+        text_encoder=base / "text_encoder",
+        tokenizer=base / "tokenizer",
+        base_unet=base / "base_unet",
+        relay_unet=relay / "relay_unet",
+        prediction_type=scheduler["prediction_type"],
+        model_card=card.read_text(encoding="utf-8") if card else "",
+        **config,
+    )
+    num_bytes = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    typer.echo(f"{out}: {num_bytes / 1e6:.1f} MB")
