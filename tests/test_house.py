@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,15 +100,11 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
 
 
 def test_help_takes_less_than_a_second() -> None:
-    command = [sys.executable, "-c", "from relay_diffusion.cli import main; main(['--help'])"]
-
-    def seconds() -> float:
-        start = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
-        return time.perf_counter() - start
-
-    # The best of a few: other tests run on the same cores.
-    assert min(seconds() for _ in range(3)) < 1
+    # Processor time: by the clock, other programs on the same cores would count.
+    code = "from relay_diffusion.cli import main; main(['--help']); import time; "
+    code += "print(time.process_time())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout.splitlines()[-1]) < 1
 
 
 def test_the_pipeline_is_found_by_its_public_name() -> None:
