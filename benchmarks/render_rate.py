@@ -2,7 +2,7 @@
 
 Needs an atlas (``relay scenes --build-atlas``); says so in one line if there is none.
 
-    python benchmarks/render_rate.py [--atlas runs/atlas.tar] [--world small] [--size 128] [--batch 64]
+    python benchmarks/render_rate.py [--atlas FILE] [--world small] [--size 128] [--batch 64]
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 
 from relay_diffusion.data.scenes.atlas import Atlas
-from relay_diffusion.data.scenes.stream import SceneStream, View
+from relay_diffusion.data.scenes.stream import SceneStream
 from relay_diffusion.data.scenes.world import World
+from relay_diffusion.data.view import View
 
 
 def rate(stream: SceneStream, batch_size: int, seconds: float, describe: bool) -> float:
@@ -51,7 +52,9 @@ def main() -> None:
         what = "sampled and drawn" if describe else "drawn"
         pictures = rate(stream, arguments.batch, arguments.seconds, describe)
         threads = torch.get_num_threads()
-        print(f"{what}: {pictures:.0f} pictures/s at {arguments.size} ({device}, {threads} threads)")
+        print(
+            f"{what}: {pictures:.0f} pictures/s at {arguments.size} ({device}, {threads} threads)"
+        )
 
 
 if __name__ == "__main__":

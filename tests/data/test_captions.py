@@ -65,7 +65,9 @@ def test_a_prompt_for_the_judge_leaves_nothing_out() -> None:
         "pixel art",
         1,
     )
-    assert scene_prompt(scene) == "a blue fox left of a mushroom in front of a brick wall, pixel art"
+    assert (
+        scene_prompt(scene) == "a blue fox left of a mushroom in front of a brick wall, pixel art"
+    )
 
 
 def test_long_captions_say_background_style_and_tints() -> None:

@@ -20,6 +20,7 @@ from .shapes import SIDE, draw_shape, shapes_atlas
 
 ATLAS = shapes_atlas(["ball", "sea", "sun", "leaf"])
 BALL = Thing("ball", None, 0.3, 0.6, 0.3)
+SUN = replace(BALL, subject="sun", x=0.7)
 
 
 def scene(*things: Thing, background: str = "white", style: str = "flat", seed: int = 1) -> Scene:
@@ -84,7 +85,9 @@ def test_a_crop_is_a_window_of_the_whole_picture() -> None:
 
 def test_a_picture_does_not_depend_on_its_batch() -> None:
     many = [
-        scene(BALL, *([replace(BALL, subject="sun", x=0.7)] * (i % 2)), style=style, background=name)
+        scene(
+            BALL, *([replace(BALL, subject="sun", x=0.7)] * (i % 2)), style=style, background=name
+        )
         for i, (style, name) in enumerate(
             zip(sorted(STYLES), sorted(BACKGROUNDS)[: len(STYLES)], strict=True)
         )
@@ -108,7 +111,10 @@ def test_enlarging_256_does_not_make_512() -> None:
 
 
 def test_an_atlas_survives_its_file(tmp_path) -> None:
-    circle = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10"><circle r="4" cx="5" cy="5" fill="red"/></svg>'
+    circle = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10">'
+        '<circle r="4" cx="5" cy="5" fill="red"/></svg>'
+    )
     pytest.importorskip("resvg_py")
     (tmp_path / "dot.svg").write_text(circle)
     build_atlas(tmp_path, tmp_path / "atlas.tar", ["dot"], side=80)

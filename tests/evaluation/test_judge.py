@@ -23,7 +23,9 @@ from relay_diffusion.evaluation.judge.verdict import verdicts
 from relay_diffusion.training.draws import Draws
 from tests.data.shapes import shapes_atlas
 
-ANSWERS = Answers(("ball", "sea"), (NO_TINT, "red", "blue"), ("white", "meadow"), ("flat", "mosaic"))
+ANSWERS = Answers(
+    ("ball", "sea"), (NO_TINT, "red", "blue"), ("white", "meadow"), ("flat", "mosaic")
+)
 TWO = Scene(
     (Thing("ball", "red", 0.27, 0.40, 0.35), Thing("sea", None, 0.75, 0.55, 0.40)),
     "left of",
@@ -57,7 +59,9 @@ def test_perfect_maps_read_back_as_the_scene(scene: Scene) -> None:
     found = sorted(verdict.things, key=lambda thing: thing.x)
     for seen, thing in zip(found, scene.things, strict=True):
         assert (seen.subject, seen.tint) == (thing.subject, thing.tint)
-        assert (seen.x, seen.y, seen.size) == pytest.approx((thing.x, thing.y, thing.size), abs=1e-5)
+        assert (seen.x, seen.y, seen.size) == pytest.approx(
+            (thing.x, thing.y, thing.size), abs=1e-5
+        )
     facts = agreement(scene, verdict)
     assert facts and all(facts.values())
 
@@ -65,7 +69,9 @@ def test_perfect_maps_read_back_as_the_scene(scene: Scene) -> None:
 def test_perfect_maps_cost_almost_nothing_and_wrong_ones_much() -> None:
     scenes = [ONE, TWO]
     readings = [perfect(scene) for scene in scenes]
-    both = Reading(*[torch.cat(parts) for parts in zip(*[vars(r).values() for r in readings])])
+    both = Reading(
+        **{name: torch.cat([vars(r)[name] for r in readings]) for name in vars(readings[0])}
+    )
     right = judge_loss(both, targets_of(scenes, ANSWERS))
     wrong = judge_loss(both, targets_of(scenes[::-1], ANSWERS))
     assert right.shape == (2,)

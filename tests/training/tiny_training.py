@@ -13,10 +13,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from relay_diffusion.data.view import View
 from relay_diffusion.training.build import networks_of, objective_of
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.objective import Objective
-from relay_diffusion.training.recipe import Recipe, View, recipe_from_dict
+from relay_diffusion.training.recipe import Recipe, recipe_from_dict
 
 CPU = torch.device("cpu")
 COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "white": (1, 1, 1)}

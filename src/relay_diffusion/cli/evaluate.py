@@ -14,7 +14,8 @@ def evaluate(
         Literal["full", "small"], typer.Option(help="World whose held-out scenes are asked for.")
     ] = "small",
     judge: Annotated[
-        Path | None, typer.Option(help="Folder of a judge; the packaged one of the world if not given.")
+        Path | None,
+        typer.Option(help="Folder of a judge. (default: the packaged one of the world)"),
     ] = None,
     num_prompts: Annotated[int, typer.Option(min=1, help="Prompts of the suite.")] = 200,
     num: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 4,

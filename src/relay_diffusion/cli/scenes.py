@@ -35,8 +35,9 @@ def scenes(
     from relay_diffusion.data.scenes.atlas import Atlas
     from relay_diffusion.data.scenes.atlas import build_atlas as build
     from relay_diffusion.data.scenes.sheet import contact_sheet
-    from relay_diffusion.data.scenes.stream import SceneStream, View
+    from relay_diffusion.data.scenes.stream import SceneStream
     from relay_diffusion.data.scenes.world import World
+    from relay_diffusion.data.view import View
     from relay_diffusion.errors import RelayError
 
     if not build_atlas and sheet is None:

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from relay_diffusion.evaluation.alignment import Score
 
 
-def score_table(
-    scores: Mapping[str, Score], accuracy: Mapping[str, Mapping[str, float]]
-) -> str:
+def score_table(scores: Mapping[str, Score], accuracy: Mapping[str, Mapping[str, float]]) -> str:
     """Markdown: question, score with interval, and what the judge gets right of true pictures."""
     kinds = list(accuracy)
     header = ["question", "score", "95% interval", "prompts", "pictures"]

@@ -25,6 +25,6 @@ class Prompt:
 
 
 def scenes_suite(world: World, num_prompts: int) -> list[Prompt]:
-    """The first ``num_prompts`` prompts of the scenes suite: short, and naming all that is judged."""
+    """The first ``num_prompts`` prompts of the suite: short, and naming all that is judged."""
     scenes = [world.sample(SUITE_SEED + index, "held-out") for index in range(num_prompts)]
     return [Prompt(scene_prompt(scene), scene) for scene in scenes]

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from relay_diffusion.data.view import View
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
 from relay_diffusion.training.networks import save_half
 from relay_diffusion.training.objective import Objective
-from relay_diffusion.training.recipe import AutoencoderObjective, AutoencoderRecipe, View
+from relay_diffusion.training.recipe import AutoencoderObjective, AutoencoderRecipe
 
 
 def autoencoder(

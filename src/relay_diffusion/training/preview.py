@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from relay_diffusion.data.view import View
 from relay_diffusion.diffusion import Denoise, NoiseSchedule, guided, sample_base, sample_relay
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.text import encode_text, tokenize
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Source
-from relay_diffusion.training.recipe import BaseRecipe, RelayRecipe, View
+from relay_diffusion.training.recipe import BaseRecipe, RelayRecipe
 
 
 def preview_base(

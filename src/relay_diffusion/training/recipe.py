@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from relay_diffusion.config import apply_overrides, from_dict, load_toml
+from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.ema import EmaSettings
 from relay_diffusion.training.optimizer import OptimizerSettings
@@ -50,25 +51,6 @@ class Run:
         _at_least(1, steps=self.steps, log_every=self.log_every)
         if not self.name or "/" in self.name:
             raise RelayError(f"name is {self.name!r}, must be the name of a folder")
-
-
-@dataclass(frozen=True)
-class View:
-    """How a batch is seen: drawn ``size`` x ``size``, of which a random window of ``crop`` x
-    ``crop`` is taken (0: all of it); chosen with a probability proportional to ``weight``."""
-
-    size: int
-    crop: int = 0
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or not 0 <= self.crop <= self.size:
-            raise RelayError(f"size is {self.size} and crop {self.crop}, must be at most the size")
-
-    @property
-    def side(self) -> int:
-        """Pixels along a side of what is seen."""
-        return self.crop or self.size
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from relay_diffusion.data.scenes.atlas import Atlas
 from relay_diffusion.data.scenes.stream import SceneBatch, SceneDescription, SceneStream
-from relay_diffusion.data.scenes.stream import View as SceneView
 from relay_diffusion.data.scenes.words import build_tokenizer
 from relay_diffusion.data.scenes.world import World
+from relay_diffusion.data.view import View
 from relay_diffusion.training.feed import Source, Split, Stream
 from relay_diffusion.training.networks import load_tokenizer
-from relay_diffusion.training.recipe import Data, Recipe, View
+from relay_diffusion.training.recipe import Data, Recipe
 
 
 def open_world(data: Data) -> World:
@@ -43,7 +43,7 @@ def open_source(data: Data, seed: int, device: torch.device) -> Source:
         stream = SceneStream(
             world,
             atlas,
-            [SceneView(view.size, view.crop or None, view.weight) for view in views],
+            views,
             seed if split == "train" else 0,
             split,
             data.short_captions,

@@ -1,7 +1,7 @@
 """The sprite atlas: every drawing of the world, rasterised once from its vectors.
 
-On disk it is a plain tar of lossless WebP pictures named after their subjects (a few megabytes, kept
-out of git, built by ``relay scenes --build-atlas``). In memory it is a mip pyramid of tensors, so
+On disk it is a plain tar of lossless WebP pictures named after their subjects (a few megabytes,
+kept out of git, built by ``relay scenes --build-atlas``). In memory it is a mip pyramid of tensors, so
 that a drawing can be shown at any size without aliasing.
 """
 
@@ -94,9 +94,12 @@ class Atlas:
                     f"the sprite atlas {path} lacks {', '.join(missing[:5])}"
                     f"{' and more' if len(missing) > 5 else ''}; build it again"
                 )
-            data = {name: tar.extractfile(members[name]).read() for name in wanted}  # type: ignore[union-attr]
+            files = {name: tar.extractfile(members[name]) for name in wanted}
+            data = {name: file.read() for name, file in files.items() if file is not None}
         with ThreadPoolExecutor() as pool:
-            images = pool.map(lambda raw: Image.open(io.BytesIO(raw)).convert("RGBA"), data.values())
+            images = pool.map(
+                lambda raw: Image.open(io.BytesIO(raw)).convert("RGBA"), data.values()
+            )
         return cls.from_images(dict(zip(wanted, images, strict=True)))
 
 
@@ -106,7 +109,8 @@ def build_atlas(
     """Rasterise vector drawings into an atlas file; returns its size in bytes.
 
     Args:
-        drawings: an Iconify collection (``icons.json``, the npm package's folder), or a folder of SVG files.
+        drawings: an Iconify collection (``icons.json``, or the npm package's folder that holds it),
+            or a folder of SVG files.
         out: the tar to write (replaced whole, never left half-written).
         subjects: names of the drawings to take.
         side: pixels a side.
@@ -132,6 +136,10 @@ def build_atlas(
     return out.stat().st_size
 
 
+def _open_picture(raw: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(raw)).convert("RGBA")
+
+
 def _read_drawings(path: Path) -> dict[str, str]:
     """Name -> SVG document, from an Iconify collection or a folder of SVG files."""
     collection = path / "icons.json" if path.is_dir() else path
@@ -140,7 +148,8 @@ def _read_drawings(path: Path) -> dict[str, str]:
         width, height = data.get("width", 16), data.get("height", 16)
         return {
             name: (
-                '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+                '<svg xmlns="http://www.w3.org/2000/svg" '
+                'xmlns:xlink="http://www.w3.org/1999/xlink" '
                 f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} '
                 f'{icon.get("width", width)} {icon.get("height", height)}">{icon["body"]}</svg>'
             )

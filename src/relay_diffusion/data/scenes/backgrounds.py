@@ -1,7 +1,8 @@
 """What stands behind the things: plain colours and textured surfaces, as functions of position.
 
 Each takes positions p (B, H, W, 2) in units of the picture's shorter side, the width of a pixel in
-that unit (B, 1, 1), and eight uniform numbers per picture (B, 8); it returns colours (B, H, W, 3) in [0, 1].
+that unit (B, 1, 1), and eight uniform numbers per picture (B, 8); it returns colours (B, H, W, 3)
+in [0, 1].
 """
 
 from __future__ import annotations
@@ -60,9 +61,7 @@ def brick_wall(p: Tensor, footprint: Tensor, rand: Tensor) -> Tensor:
     brick = _mix(_rgb(p, 0.66, 0.30, 0.22), _rgb(p, 0.80, 0.44, 0.32), shade)
     scratches = wave(y * 9 + 2 * shade, 1 / (9 * rows), footprint)
     brick = brick * (0.93 + 0.14 * scratches)[..., None]
-    mortar = torch.maximum(
-        lines(y, 0.14, 1 / rows, footprint), lines(x, 0.07, 2 / rows, footprint)
-    )
+    mortar = torch.maximum(lines(y, 0.14, 1 / rows, footprint), lines(x, 0.07, 2 / rows, footprint))
     return _mix(brick, _rgb(p, 0.84, 0.80, 0.74), mortar)
 
 
@@ -139,10 +138,7 @@ def starry_night(p: Tensor, footprint: Tensor, rand: Tensor) -> Tensor:
     cell = q.floor()
     chance = cell_random(cell, rand[:, 4:6])
     centre = 0.5 + 0.5 * (
-        torch.stack(
-            [cell_random(cell, rand[:, 5:7]), cell_random(cell, rand[:, 3:5])], -1
-        )
-        - 0.5
+        torch.stack([cell_random(cell, rand[:, 5:7]), cell_random(cell, rand[:, 3:5])], -1) - 0.5
     )
     radius = (0.06 + 0.11 * chance) / cells
     star = disc((q - cell - centre) / cells, radius, footprint) * (chance > 0.35)

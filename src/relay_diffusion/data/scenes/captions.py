@@ -166,5 +166,3 @@ def _listed(nouns: list[str]) -> str:
 def _join(parts: list[str]) -> str:
     text = " ".join(parts).replace(" ,", ",")
     return " ".join(text.split())
-
-

@@ -1,8 +1,9 @@
 """Building blocks of surfaces: waves and noise as functions of position, free of aliasing.
 
-A position ``p`` is (B, H, W, 2), in units of the picture's shorter side. ``footprint`` (B, 1, 1) is the
-width of a pixel (or of a style's block) in the same unit: whatever repeats faster than two or three pixels fades to its mean, so that a
-surface rendered at 128, 256 and 512 is the same surface, with more in it each time.
+A position ``p`` is (B, H, W, 2), in units of the picture's shorter side. ``footprint`` (B, 1, 1) is
+the width of a pixel (or of a style's block) in the same unit: whatever repeats faster than two or
+three pixels fades to its mean, so that a surface rendered at 128, 256 and 512 is the same surface,
+with more in it each time.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def wave(phase: Tensor, period: float, footprint: Tensor) -> Tensor:
 
 
 WEAVE = 128
-"""Threads across a picture: four pixels each at 512, so that a weave lies the same way in every cell
-of an 8x autoencoder, and detail that 256 cannot show costs the networks no position code."""
+"""Threads across a picture: four pixels each at 512, so that a weave lies the same way in every
+cell of an 8x autoencoder, and detail that 256 cannot show costs the networks no position code."""
 
 
 def weave(p: Tensor, footprint: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ def _noise_tile(device: str) -> Tensor:
 
 
 def noise(p: Tensor, frequency: float, footprint: Tensor, offset: Tensor) -> Tensor:
-    """Smooth noise between 0 and 1, ``frequency`` bumps across the picture, (B, H, W) from (B, H, W, 2).
+    """Smooth noise between 0 and 1, ``frequency`` bumps across the picture, (B, H, W).
 
     Args:
         offset: (B, 2), where in the tile each picture looks.

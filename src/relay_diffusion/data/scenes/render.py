@@ -1,9 +1,9 @@
-"""Scenes to pixels: a function from (atlas, scene parameters) to a batch of pictures, on any device.
+"""Scenes to pixels: a function from (atlas, scene parameters) to pictures, on any device.
 
 Everything is a function of position, evaluated at the centres of the pixels asked for: a picture
-renders at any size, and a crop costs only its own pixels. Order, for all pictures of a batch at once:
-the style says where to look, the background gives a colour there, things are laid over it, the style
-puts the result on paper.
+renders at any size, and a crop costs only its own pixels. Order, for all pictures of a batch at
+once: the style says where to look, the background gives a colour there, things are laid over it,
+the style puts the result on paper.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from relay_diffusion.data.scenes.styles import STYLES
 
 NUM_RANDOM = 8
 OUTLINE_SIDE = 40
-"""Pyramid level whose alpha gives the soft outline: an edge there is a fortieth of the thing wide."""
+"""Pyramid level whose alpha gives the soft outline, a fortieth of the thing wide."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SceneParameters:
 
 @dataclass(frozen=True)
 class Crop:
-    """A window of ``height`` x ``width`` pixels, its corner at (``top``, ``left``) in each picture."""
+    """A window of ``height`` x ``width`` pixels, its corner at (``top``, ``left``) by picture."""
 
     height: int
     width: int

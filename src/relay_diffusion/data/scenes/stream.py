@@ -19,26 +19,7 @@ from relay_diffusion.data.scenes.captions import long_caption, short_caption
 from relay_diffusion.data.scenes.render import Crop, render
 from relay_diffusion.data.scenes.scene import Scene
 from relay_diffusion.data.scenes.world import Split, World
-from relay_diffusion.errors import RelayError
-
-CROP_GRID = 16
-"""Crop corners lie on this grid: the latent cells of the crop and of its half-size version do too."""
-
-
-@dataclass(frozen=True)
-class View:
-    """How scenes become pictures: drawn at ``size`` pixels a side, whole or as crops of ``crop``."""
-
-    size: int
-    crop: int | None = None
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.crop is not None and (self.crop > self.size or self.crop % CROP_GRID):
-            raise RelayError(
-                f"a crop of {self.crop} from pictures of {self.size} is not possible; "
-                f"use a multiple of {CROP_GRID} that is at most the size"
-            )
+from relay_diffusion.data.view import CROP_GRID, View
 
 
 @dataclass(frozen=True)
@@ -105,15 +86,14 @@ class SceneStream:
             caption = short_caption if draw.random() < self.short_captions else long_caption
             captions.append(caption(scene, draw.getrandbits(48)))
             scenes.append(scene)
-            spare = (view.size - (view.crop or view.size)) // CROP_GRID
+            spare = (view.size - view.side) // CROP_GRID
             top.append(draw.randint(0, spare) * CROP_GRID)
             left.append(draw.randint(0, spare) * CROP_GRID)
         return SceneDescription(scenes, captions, view, top, left)
 
     def draw(self, described: SceneDescription) -> SceneBatch:
         """Pictures of a described batch."""
-        side = described.view.crop or described.view.size
-        size = described.view.size
+        size, side = described.view.size, described.view.side
         crop = Crop(side, side, described.top, described.left)
         x = render(self.atlas, described.scenes, size, size, crop)
         corners = zip(described.top, described.left, strict=True)

@@ -1,8 +1,8 @@
 """Drawing styles. A style is two functions: where to look, and how what is seen gets onto paper.
 
-``place`` moves positions (pixel art looks at the centre of its block, watercolour trembles), so that
-a style needs no second pass over pixels and works on crops and at any resolution. ``paint`` turns
-colour into the picture's colour, given the soft outline of the things.
+``place`` moves positions (pixel art looks at the centre of its block, watercolour trembles), so
+that a style needs no second pass over pixels and works on crops and at any resolution. ``paint``
+turns colour into the picture's colour, given the soft outline of the things.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def _tremble(p: Tensor, rand: Tensor) -> Tensor:
     return p + 0.006 * torch.sin(p.flip(-1) * 31 + turn) + 0.004 * torch.sin(p.flip(-1) * 67 + turn)
 
 
-def _watercolour(colour: Tensor, edge: Tensor, p: Tensor, footprint: Tensor, rand: Tensor) -> Tensor:
+def _watercolour(
+    colour: Tensor, edge: Tensor, p: Tensor, footprint: Tensor, rand: Tensor
+) -> Tensor:
     pigment = noise(p, 9, footprint, rand[:, 2:4])
     paper = weave(p, footprint)
     density = 0.62 + 0.30 * pigment + 0.22 * edge
@@ -162,7 +164,7 @@ STYLES: dict[str, Style] = {
     "flat": Style(_stay, _as_seen),
     "pixel art": Style(_blocks, _posterise, 1 / PIXELS),
     "pencil sketch": Style(_stay, _pencil),
-    "watercolour": Style(_tremble, _watercolour),
+    "watercolour": Style(_tremble, _wash),
     "knitted": Style(_stitches, _knit, 1 / STITCHES),
     "mosaic": Style(_tiles, _mosaic, 1 / TILES),
     "chalk drawing": Style(_stay, _chalk),

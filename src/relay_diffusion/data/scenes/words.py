@@ -7,7 +7,6 @@ import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from relay_diffusion.data.scenes import captions
 from relay_diffusion.data.scenes.vocabulary import load_vocabulary
 from relay_diffusion.data.scenes.world import World
 

@@ -123,9 +123,7 @@ class World:
     def _alone(self, draw: Random, aspect: float) -> Thing:
         size = _size(draw, 1)
         x, y = _inside(draw, size, aspect)
-        return Thing(
-            draw.choice(self.subjects), self._tint(draw), x, y, size, draw.random() < 0.5
-        )
+        return Thing(draw.choice(self.subjects), self._tint(draw), x, y, size, draw.random() < 0.5)
 
     def _two(
         self, draw: Random, aspect: float, subjects: Sequence[str]
@@ -149,9 +147,7 @@ class World:
         for subject, size, a, b in zip(subjects, sizes, along, across, strict=True):
             x, y = (a, b) if along_x else (b, a)
             things.append(
-                Thing(
-                    subject, self._tint(draw), x / width, y / height, size, draw.random() < 0.5
-                )
+                Thing(subject, self._tint(draw), x / width, y / height, size, draw.random() < 0.5)
             )
         if relation in ("right of", "below"):
             things.reverse()

@@ -1,9 +1,9 @@
 """The judge's network: a picture in, what is where in it out.
 
 A small residual network with a 16x16 map of what stands in each cell (as CenterNet,
-arXiv:1904.07850, has it: a thing is a peak of its subject's heat map, with its tint, offset and size
-read at that cell) and one reading of the whole picture for background and style. It has nothing in
-common with the generator: pixels in, no autoencoder, no shared weights.
+arXiv:1904.07850, has it: a thing is a peak of its subject's heat map, with its tint, offset and
+size read at that cell) and one reading of the whole picture for background and style. It has
+nothing in common with the generator: pixels in, no autoencoder, no shared weights.
 """
 
 from __future__ import annotations

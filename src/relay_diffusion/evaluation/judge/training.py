@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from relay_diffusion.data.scenes.scene import Scene
 from relay_diffusion.data.scenes.world import World
+from relay_diffusion.data.view import View
 from relay_diffusion.evaluation.judge.judge import Judge
 from relay_diffusion.evaluation.judge.learning import judge_loss, spoil, targets_of
 from relay_diffusion.evaluation.judge.network import NO_TINT, Answers, JudgeNetwork
@@ -22,7 +23,7 @@ from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source
 from relay_diffusion.training.networks import build_vae
 from relay_diffusion.training.objective import Objective
-from relay_diffusion.training.recipe import Recipe, View
+from relay_diffusion.training.recipe import Recipe
 from relay_diffusion.training.sources import open_world
 
 MEASURED_SIZE = 256
@@ -73,7 +74,9 @@ def judge(recipe: JudgeRecipe, source: Source, device: torch.device) -> Objectiv
 
     def validate() -> dict[str, float]:
         figures = measure(Judge(network, {}), source, recipe.validation.num_pictures, vae)
-        return {f"{k}/{name}": share for k, shares in figures.items() for name, share in shares.items()}
+        return {
+            f"{k}/{name}": share for k, shares in figures.items() for name, share in shares.items()
+        }
 
     def export(folder: Path) -> None:
         figures = measure(Judge(network, {}), source, recipe.validation.num_pictures, vae)
@@ -81,7 +84,9 @@ def judge(recipe: JudgeRecipe, source: Source, device: torch.device) -> Objectiv
 
     return Objective(
         trained={"judge": network},
-        feed=Feed(source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device),
+        feed=Feed(
+            source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device
+        ),
         loss=loss,
         export=export,
         validate=validate,

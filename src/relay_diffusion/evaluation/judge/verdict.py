@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ THRESHOLD = 0.3
 """Least belief in a peak; CenterNet's choice."""
 
 CLEARLY = 0.04
-"""By how much of the picture's width or height a thing must lie further left (above ...) to count."""
+"""How much further left (up, ...) a thing must lie to count, as a share of the picture."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ def verdicts(reading: Reading, answers: Answers, threshold: float = THRESHOLD) -
 
 
 def agreement(scene: Scene, verdict: Verdict) -> dict[str, bool]:
-    """Which of the scene's facts the picture shows. Only questions that the scene asks are answered.
+    """Which of the scene's facts the picture shows, for the questions that the scene asks.
 
-    - ``subject``: (one thing) it is there. ``both subjects``: (two or more different) all are there.
+    - ``subject``: (one thing) it is there. ``both subjects``: (two or more kinds) all are there.
     - ``count``: (several alike) exactly so many of it are there.
     - ``colour``: (something is tinted) every tinted thing is there in its tint.
     - ``position``: (left of, right of, above, below, in a row) as said; asked only where the things
@@ -121,5 +122,5 @@ def _stands(relation: str, things: list[Seen]) -> bool:
         return first.y - second.y > CLEARLY
     xs = [thing.x for thing in things]
     ys = [thing.y for thing in things]
-    in_order = all(right - left > CLEARLY for left, right in zip(xs, xs[1:], strict=False))
+    in_order = all(right - left > CLEARLY for left, right in pairwise(xs))
     return in_order and max(ys) - min(ys) < 0.25
