@@ -17,9 +17,9 @@ DEV := $(VENV)/dev.stamp
 demo: $(USE)
 	$(BIN)/relay generate \
 		"a red fox above a mushroom, pixel art" \
-		"two cats on a grass background" \
-		"a blue elephant, pencil drawing" \
-		"a pizza left of an owl on a brick wall" \
+		"two cats on a meadow" \
+		"a blue elephant on a yellow background, pencil sketch" \
+		"a pizza left of an owl in front of a brick wall" \
 		--out demo
 	@echo "The pictures are in $(CURDIR)/demo"
 
