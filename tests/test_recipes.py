@@ -21,7 +21,7 @@ FILES = sorted(FOLDER.glob("*.toml"))
 
 
 def tables(path: Path) -> dict:
-    """A recipe whose networks from earlier runs are fresh ones, as those runs' recipes have them."""
+    """A recipe whose networks from earlier runs are fresh ones, of those runs' recipes."""
     table = tomllib.loads(path.read_text())
     model = table.get("model", {})
     prefix = "starter_cpu" if "cpu" in path.stem else "starter"

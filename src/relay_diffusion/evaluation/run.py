@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from relay_diffusion.evaluation.alignment import Score, alignment
-from relay_diffusion.evaluation.judge import Judge
+from relay_diffusion.evaluation.judge import Judge, Verdict
 from relay_diffusion.evaluation.report import score_table
 from relay_diffusion.evaluation.suites import Prompt
 from relay_diffusion.pipelines.cascade import RelayPipeline
@@ -47,7 +47,8 @@ def evaluate(
     """
     out.mkdir(parents=True, exist_ok=True)
     texts = [prompt.text for prompt in prompts for _ in range(settings.num_images)]
-    read, first = [], []
+    read: list[Verdict] = []
+    first: list[torch.Tensor] = []
     started = time.perf_counter()
     for start in range(0, len(texts), settings.batch_size):
         part = texts[start : start + settings.batch_size]

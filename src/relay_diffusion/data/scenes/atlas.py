@@ -1,8 +1,8 @@
 """The sprite atlas: every drawing of the world, rasterised once from its vectors.
 
 On disk it is a plain tar of lossless WebP pictures named after their subjects (a few megabytes,
-kept out of git, built by ``relay scenes --build-atlas``). In memory it is a mip pyramid of tensors, so
-that a drawing can be shown at any size without aliasing.
+kept out of git, built by ``relay scenes --build-atlas``). In memory it is a mip pyramid of tensors,
+so that a drawing can be shown at any size without aliasing.
 """
 
 from __future__ import annotations
@@ -97,9 +97,7 @@ class Atlas:
             files = {name: tar.extractfile(members[name]) for name in wanted}
             data = {name: file.read() for name, file in files.items() if file is not None}
         with ThreadPoolExecutor() as pool:
-            images = pool.map(
-                lambda raw: Image.open(io.BytesIO(raw)).convert("RGBA"), data.values()
-            )
+            images = pool.map(_open_picture, data.values())
         return cls.from_images(dict(zip(wanted, images, strict=True)))
 
 

@@ -70,8 +70,8 @@ def long_caption(scene: Scene, seed: int) -> str:
         phrase = draw.choice(RELATION_PHRASES[scene.relation])
         sentences = [f"{opening} {_a(things[0])} {phrase} {_a(things[1])} {background}"]
         names = [_noun(scene, thing, draw, sizes=False, bare=True) for thing in scene.things[:2]]
-        where = [_place(thing) for thing in scene.things[:2]]
-        sentences.append(f"the {names[0]} is {where[0]} and the {names[1]} is {where[1]}")
+        places = [_place(thing) for thing in scene.things[:2]]
+        sentences.append(f"the {names[0]} is {places[0]} and the {names[1]} is {places[1]}")
     else:
         row = " in a row" if scene.relation == "in a row" else ""
         sentences = [f"{opening} {_listed([_a(noun) for noun in things])}{row} {background}"]

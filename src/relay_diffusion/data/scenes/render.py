@@ -159,8 +159,8 @@ def _lay_thing(
     outline = min(sides, key=lambda side: abs(side - OUTLINE_SIDE))
     # One pyramid level for a thing: the smallest that has at least three quarters of its pixels.
     wanted = 0.75 * batch.box[:, k, 2] / footprint[:, 0, 0]
-    level_of = sum((wanted <= side).long() for side in sides) - 1
-    level_of = level_of.clamp(0, len(sides) - 1)
+    fits = torch.stack([wanted <= side for side in sides])
+    level_of = (fits.sum(0) - 1).clamp(0, len(sides) - 1)
     present = batch.subject[:, k] >= 0
     for level in range(len(sides)):
         rows = torch.nonzero(present & (level_of == level)).flatten()

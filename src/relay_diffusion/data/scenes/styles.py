@@ -84,9 +84,7 @@ def _tremble(p: Tensor, rand: Tensor) -> Tensor:
     return p + 0.006 * torch.sin(p.flip(-1) * 31 + turn) + 0.004 * torch.sin(p.flip(-1) * 67 + turn)
 
 
-def _watercolour(
-    colour: Tensor, edge: Tensor, p: Tensor, footprint: Tensor, rand: Tensor
-) -> Tensor:
+def _wash(colour: Tensor, edge: Tensor, p: Tensor, footprint: Tensor, rand: Tensor) -> Tensor:
     pigment = noise(p, 9, footprint, rand[:, 2:4])
     paper = weave(p, footprint)
     density = 0.62 + 0.30 * pigment + 0.22 * edge

@@ -82,7 +82,7 @@ class JudgeNetwork(nn.Module):
         self.background = nn.Linear(6 * width, len(answers.backgrounds))
         self.style = nn.Linear(6 * width, len(answers.styles))
         # A thing is rare: start from a one per cent belief in each cell (arXiv:1708.02002, 4.1).
-        nn.init.constant_(self.heat.bias, -4.6)
+        nn.init.constant_(self.heat.bias, -4.6)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Reading:
         if x.shape[-2:] != (SIDE, SIDE):
@@ -115,15 +115,16 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        last = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(last.weight)
         self.body = nn.Sequential(
             _norm(channels),
             nn.SiLU(),
             nn.Conv2d(channels, channels, 3, padding=1),
             _norm(channels),
             nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            last,
         )
-        nn.init.zeros_(self.body[-1].weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)

@@ -1,0 +1,1 @@
+"""The scene world: pictures whose truth is known, generated without end."""
