@@ -8,16 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderDC, UNet2DConditionModel
 from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from relay_diffusion.diffusion import guide
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.pipelines.cascade import RelayPipeline
+from relay_diffusion.pipelines.prompting import remarks_on
 
-from .tiny import generators
+from .tiny import generators, tiny_cascade, tiny_unet
 
 PROMPT = "a red fox above a mushroom"
 
@@ -335,6 +339,67 @@ def test_nan_from_the_vae_is_an_error_too(
     )
     with pytest.raises(RelayError, match="pixels that the VAE made are not finite"):
         cascade(PROMPT)
+
+
+def test_words_are_not_missed_by_a_tokenizer_that_spells_them() -> None:
+    spelling = Tokenizer(BPE({"f": 0, "o": 1, "x": 2}, []))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=spelling)
+    assert not list(remarks_on("fox", tokenizer, 8, None))
+    (line,) = remarks_on("fox", tokenizer, 8, ["cat", "box"])
+    assert "'fox'" in line and "'box'" in line
+
+
+def test_the_words_of_the_cascade_go_before_those_of_the_tokenizer(
+    cascade: RelayPipeline,
+) -> None:
+    (line,) = remarks_on("a blue fox", cascade.tokenizer, 8, ["a", "fox", "glue"])
+    assert "'blue'" in line and "'glue'" in line
+
+
+def test_the_networks_can_wait_their_turn_off_the_accelerator(cascade_folder: Any) -> None:
+    """With the CPU in the accelerator's place: the hooks run, in their order, at every call."""
+    pipe = RelayPipeline.from_pretrained(cascade_folder, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    plain = pipe(PROMPT, generator=generators(0), output_type="pt").images
+    pipe.enable_model_cpu_offload(device="cpu")
+    for _ in range(2):
+        offloaded = pipe(PROMPT, generator=generators(0), output_type="pt").images
+        assert torch.equal(offloaded, plain)
+    larger = pipe.upscale(offloaded, PROMPT, output_type="pt").images
+    assert larger.shape == (1, 3, 128, 128)
+
+
+def test_an_autoencoder_of_the_other_kind_serves_as_well() -> None:
+    pipe = tiny_cascade()
+    torch.manual_seed(0)
+    pipe.vae = AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=8,
+        encoder_block_types="ResBlock",
+        decoder_block_types="ResBlock",
+        encoder_block_out_channels=(8, 8, 16, 16),
+        decoder_block_out_channels=(8, 8, 16, 16),
+        encoder_layers_per_block=(0, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1),
+        encoder_qkv_multiscales=((), (), (), ()),
+        decoder_qkv_multiscales=((), (), (), ()),
+        scaling_factor=0.5,
+    ).eval()
+    assert pipe(PROMPT, height=128, width=64).images[0].size == (64, 128)
+
+
+def test_a_deeper_relay_network_asks_no_more_of_the_base_than_it_needs() -> None:
+    deep = tiny_unet(
+        3,
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        attention_head_dim=(1, 1, 2),
+    )
+    pipe = tiny_cascade()
+    pipe.relay_unet = deep
+    assert pipe.size_multiple == 16  # a base of 16 is relayed at 32, 4 latents, one deep cell
+    assert pipe(PROMPT, height=32, width=96).images[0].size == (96, 32)
 
 
 def test_a_cascade_without_relay_makes_the_base_size_only(cascade_folder: Any) -> None:

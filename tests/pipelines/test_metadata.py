@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def test_a_picture_that_could_not_be_written_leaves_nothing(tmp_path: Path) -> N
         ("[1, 2]", "parameters are damaged"),
         ('{"prompt": "a fox"}', "negative_prompt, model, seed"),
         ('{"upscaled": "fox.jpg"}', "made by relay upscale"),
+        (json.dumps({**asdict(PARAMETERS), "width": "wide"}), "width is no int"),
     ],
 )
 def test_a_picture_that_cannot_be_made_again_says_why(

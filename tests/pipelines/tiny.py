@@ -29,22 +29,22 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 def tiny_unet(seed: int, **changes: Any) -> UNet2DConditionModel:
     torch.manual_seed(seed)
-    unet = UNet2DConditionModel(
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(8, 16),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        attention_head_dim=(1, 2),
-        norm_num_groups=4,
-        cross_attention_dim=16,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=48,
-        use_linear_projection=True,
-        **changes,
-    ).eval()
+    config: dict[str, Any] = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": (8, 16),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "attention_head_dim": (1, 2),
+        "norm_num_groups": 4,
+        "cross_attention_dim": 16,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 48,
+        "use_linear_projection": True,
+    }
+    unet = UNet2DConditionModel(**{**config, **changes}).eval()
     if unet.config.time_cond_proj_dim is not None:  # zero at first, when guidance has no effect
         torch.nn.init.normal_(unet.time_embedding.cond_proj.weight)
     return unet

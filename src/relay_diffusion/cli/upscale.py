@@ -59,6 +59,7 @@ def upscale(
 
     from relay_diffusion.pipelines.devices import pick_device, pick_dtype
     from relay_diffusion.pipelines.opening import open_cascade, open_with_texts
+    from relay_diffusion.pipelines.settings import resolve_settings
 
     where = pick_device(device)
     how = (model, where, pick_dtype(dtype, where), low_memory)
@@ -70,17 +71,26 @@ def upscale(
     else:
         pipe = open_cascade(*how, text_encoder=None, tokenizer=None)
         embeds, negative_embeds = None, None
+    sampling = resolve_settings(
+        pipe.config,
+        pipe.distilled,
+        num_relay_steps=relay_steps,
+        guidance_scale=guidance,
+        solver=solver,
+        eta=eta,
+        relay_start=strength,
+    )
     seed = secrets.randbelow(10**6) if seed is None else seed
     larger = pipe.upscale(
         picture,
         prompt_embeds=embeds,
         negative_prompt_embeds=negative_embeds,
-        num_relay_steps=relay_steps,
+        num_relay_steps=sampling.num_relay_steps,
         strength=strength,
         times=times,
-        guidance_scale=guidance,
-        solver=solver,
-        eta=eta,
+        guidance_scale=sampling.guidance_scale,
+        solver=sampling.solver,
+        eta=sampling.eta,
         generator=[torch.Generator().manual_seed(seed)],
     ).images[0]
     record = {
@@ -88,14 +98,14 @@ def upscale(
         "prompt": prompt,
         "negative_prompt": negative,
         "times": times,
-        "strength": strength,
+        "strength": strength or list(sampling.relay_start),
         "model": model,
         "seed": seed,
-        "num_relay_steps": relay_steps,
-        "guidance_scale": guidance,
-        "solver": solver,
-        "eta": eta,
-        "dtype": dtype,
+        "num_relay_steps": sampling.num_relay_steps,
+        "guidance_scale": sampling.guidance_scale,
+        "solver": sampling.solver,
+        "eta": sampling.eta,
+        "dtype": str(pipe.relay_unet.dtype).removeprefix("torch."),
         "low_memory": low_memory,
         "version": __version__,
     }

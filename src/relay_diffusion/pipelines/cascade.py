@@ -172,7 +172,7 @@ class RelayPipeline(CascadeComponents):
         x = to_pixels(image)
         height, width = x.shape[2:]
         check_pixels(height << times, width << times)
-        x = pad_to_multiple(x, max(1, self.size_multiple // 2)).to(self._execution_device)
+        x = pad_to_multiple(x, self.upscale_multiple).to(self._execution_device)
         sizes = [(x.shape[2] << stage, x.shape[3] << stage) for stage in range(times + 1)]
         if prompt is None and prompt_embeds is None:
             text = self.no_text(len(x))

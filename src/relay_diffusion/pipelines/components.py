@@ -142,36 +142,34 @@ class CascadeComponents(DiffusionPipeline):
         """
         if num_images_per_prompt < 1:
             raise RelayError(f"num_images_per_prompt {num_images_per_prompt}; give 1 or more")
+        device = self._execution_device  # looks through every module: not to be asked often
         if prompt is not None and prompt_embeds is None:
-            prompt_embeds = self._encode(as_list(prompt), remark=True)
+            prompt_embeds = self._encode(as_list(prompt), device, remark=True)
         elif prompt is not None or prompt_embeds is None:
             raise RelayError("give a prompt or prompt_embeds, one of the two")
         if negative_prompt_embeds is None:
             negative_prompt_embeds = torch.zeros_like(prompt_embeds)
             if negative_prompt is not None:
                 negative = as_list(negative_prompt, len(prompt_embeds))
-                negative_prompt_embeds = self._encode(negative)
+                negative_prompt_embeds = self._encode(negative, device)
         if negative_prompt_embeds.shape != prompt_embeds.shape:
             raise RelayError(
                 f"negative_prompt_embeds have shape {tuple(negative_prompt_embeds.shape)}, "
                 f"prompt_embeds {tuple(prompt_embeds.shape)}; they must be alike"
             )
         prompt_embeds, negative_prompt_embeds = (
-            half.to(self._execution_device, torch.float32).repeat_interleave(
-                num_images_per_prompt, 0
-            )
+            half.to(device, torch.float32).repeat_interleave(num_images_per_prompt, 0)
             for half in (prompt_embeds, negative_prompt_embeds)
         )
         return prompt_embeds, negative_prompt_embeds
 
-    def _encode(self, prompts: list[str], remark: bool = False) -> Tensor:
+    def _encode(self, prompts: list[str], device: torch.device, remark: bool = False) -> Tensor:
         if self.text_encoder is None or self.tokenizer is None:
             raise RelayError("this cascade was opened without its text encoder: give prompt_embeds")
         max_tokens = self.config.max_tokens
         for prompt in prompts if remark else ():
             for line in remarks_on(prompt, self.tokenizer, max_tokens, self.config.known_words):
                 warn_once(line)
-        device = self._execution_device
         return encode_prompts(self.text_encoder, self.tokenizer, prompts, max_tokens, device)
 
     def no_text(self, num: int) -> tuple[Tensor, Tensor]:
@@ -192,9 +190,19 @@ class CascadeComponents(DiffusionPipeline):
     @property
     def size_multiple(self) -> int:
         """What the sides of the base stage, in pixels, must divide by."""
-        unets = [unet for unet in (self.base_unet, self.relay_unet) if unet is not None]
-        levels = max((len(unet.config.block_out_channels) for unet in unets), default=1)
-        return self.vae_factor << (levels - 1)
+        base = self.vae_factor if self.base_unet is None else self.unet_multiple(self.base_unet)
+        return max(base, self.upscale_multiple)
+
+    @property
+    def upscale_multiple(self) -> int:
+        """What the sides of a picture to be doubled must divide by."""
+        if self.relay_unet is None:
+            return 1
+        return max(1, self.unet_multiple(self.relay_unet) // 2)
+
+    def unet_multiple(self, unet: UNet2DConditionModel) -> int:
+        """Pixels per cell of a network's deepest level, along one side."""
+        return self.vae_factor << (len(unet.config.block_out_channels) - 1)
 
     @property
     def vae_factor(self) -> int:

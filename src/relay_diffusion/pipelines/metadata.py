@@ -15,6 +15,13 @@ from relay_diffusion.errors import RelayError
 
 KEY = "relay"
 _READABLE_KEY = "parameters"  # where picture viewers of the field look
+_JSON_TYPES: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "str | None": (str, type(None)),
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+}
 
 
 @dataclass(frozen=True)
@@ -112,4 +119,7 @@ def read_parameters(path: Path) -> Parameters:
         raise RelayError(
             f"{path} cannot be made again from its parameters: {', '.join(missing)} is missing"
         )
+    for field in fields:
+        if not isinstance(record[field.name], _JSON_TYPES[str(field.type)]):
+            raise RelayError(f"{path}: its parameters are damaged: {field.name} is no {field.type}")
     return Parameters(**{field.name: record[field.name] for field in fields})
