@@ -54,14 +54,15 @@ class Denoiser:
             left out where there is one: the network would run as if it had never been distilled.
         """
         unet, to_denoised = self.unet, _TO_DENOISED[self.prediction_type]
-        context = context.to(unet.dtype)
+        dtype = unet.dtype  # asked once: diffusers walks all parameters for it
+        context = context.to(dtype)
         guidance_cond = self._guidance(guidance, context)
         size = {"text_embeds": context.new_zeros(len(context), 0), "time_ids": vector.float()}
 
         def denoise(z: Tensor, sigma: Tensor) -> Tensor:
             c_in = (sigma**2 + 1).rsqrt().reshape(-1, 1, 1, 1)
             prediction = unet(
-                (c_in * z).to(unet.dtype),
+                (c_in * z).to(dtype),
                 self.schedule.nearest(sigma),
                 encoder_hidden_states=context,
                 timestep_cond=guidance_cond,
