@@ -144,7 +144,11 @@ def test_size_conditioning_vector() -> None:
     unet = network(BASE)
     sinusoids = type(unet.add_time_proj)(256, flip_sin_to_cos=True, downscale_freq_shift=0)
     config = unet.config
-    assert (config.addition_time_embed_dim, config.flip_sin_to_cos, config.freq_shift) == (256, 1, 0)
+    assert (config.addition_time_embed_dim, config.flip_sin_to_cos, config.freq_shift) == (
+        256,
+        1,
+        0,
+    )
     for stage in ("base", "relay"):
         found = sinusoids(files[f"{stage}_size_numbers"].flatten()).reshape(2, -1)
         assert relative_error(found, files[f"{stage}_vector"]) < CLOSE

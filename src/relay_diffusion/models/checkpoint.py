@@ -90,7 +90,9 @@ def _load(file: Path) -> Any:
             f"{file} holds a pickled {refused[1]}, which could run code and was refused; have its "
             "tensors saved on their own, as safetensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise RelayError(f"{file} cannot be read: {error.strerror}") from error
+    except Exception as error:  # damaged bytes fail in many ways
         first = (str(error).strip() or type(error).__name__).split(". ")[0].splitlines()[0]
         raise RelayError(f"{file} is damaged or cut short: {first}") from error
 
@@ -112,8 +114,11 @@ def with_prefix(tensors: dict[str, Any], prefix: str, file: Path) -> dict[str, A
 
 
 def prefixes(names: Iterable[str]) -> str:
-    """The first parts of names, with how many there are of each: "model_ema (686), loss (2)"."""
-    firsts = Counter(re.split(r"\.", name)[0] if "." in name else name for name in names)
+    """The first parts of names, with how many there are of each: "model_ema (686), loss (2)".
+
+    "model" alone would say nothing beside ``model.diffusion_model``: its second part is shown too.
+    """
+    firsts = Counter(re.sub(r"^((?:model\.)?[^.]+).*", r"\1", name) for name in names)
     listed = [f"{name} ({count})" for name, count in firsts.most_common(12)]
     rest = len(firsts) - len(listed)
     return ", ".join(listed) + (f" and {rest} more prefixes" if rest else "")

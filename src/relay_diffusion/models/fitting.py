@@ -31,12 +31,14 @@ def fit(
     left_over = sorted(tensors.keys() - {names[key] for key in own})
     misfits = []
     for key, expected in own.items():
-        found = tensors.get(names[key])
+        if names[key] not in tensors:
+            continue
+        found = tensors[names[key]]
         if isinstance(found, Tensor) and found.is_floating_point():
             if found.shape != expected.shape:
                 shapes = f"{_shape(found)} where {_shape(expected)} is wanted"
                 misfits.append(f"{names[key]} {shapes}")
-        elif found is not None:
+        else:
             kind = f"{found.dtype} tensor" if isinstance(found, Tensor) else type(found).__name__
             misfits.append(f"{names[key]} is a {kind}")
     problems = [

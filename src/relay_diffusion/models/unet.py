@@ -46,8 +46,8 @@ def cogview3_unet_config(
     depths = list(transformer_depths)
     if not num_levels or not len(layers) == len(depths) == num_levels:
         raise RelayError(
-            f"{num_levels} widths, {len(layers)} numbers of layers, {len(depths)} transformer depths; "
-            "give one of each for every level"
+            f"{num_levels} widths, {len(layers)} numbers of layers and {len(depths)} transformer "
+            "depths; give one of each for every level"
         )
     if depths[-1] not in (None, middle_depth):
         raise RelayError(
