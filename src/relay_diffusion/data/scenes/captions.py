@@ -57,9 +57,11 @@ def long_caption(scene: Scene, seed: int) -> str:
     things = [_noun(scene, thing, draw, sizes=True) for thing in scene.things]
     opening = draw.choice(("a picture of", "this picture shows", "an image of", "there is"))
     kinds = {thing.subject for thing in scene.things}
+    if opening == "there is" and _verb(scene.things[0]) == "are" and len(kinds) == 1:
+        opening = "there are"
     if len(scene.things) == 1:
         where = _place(scene.things[0])
-        sentences = [f"{opening} {_a(things[0])} {where} {background}"]
+        sentences = [f"{opening} {_a(things[0], scene.things[0])} {where} {background}"]
     elif len(kinds) == 1:
         number = NUMBERS[len(scene.things)]
         plural = _noun(scene, scene.things[0], draw, sizes=False, plural=True)
@@ -68,13 +70,18 @@ def long_caption(scene: Scene, seed: int) -> str:
         sentences = [f"{opening} {number} {plural}{row} {background}"]
     elif scene.relation in INVERSE:
         phrase = draw.choice(RELATION_PHRASES[scene.relation])
-        sentences = [f"{opening} {_a(things[0])} {phrase} {_a(things[1])} {background}"]
-        names = [_noun(scene, thing, draw, sizes=False, bare=True) for thing in scene.things[:2]]
-        places = [_place(thing) for thing in scene.things[:2]]
-        sentences.append(f"the {names[0]} is {places[0]} and the {names[1]} is {places[1]}")
+        first, second = (_a(*pair) for pair in zip(things, scene.things, strict=True))
+        sentences = [f"{opening} {first} {phrase} {second} {background}"]
+        names = [_noun(scene, thing, draw, sizes=False, bare=True) for thing in scene.things]
+        stand = [
+            f"the {name} {_verb(thing)} {_place(thing)}"
+            for name, thing in zip(names, scene.things, strict=True)
+        ]
+        sentences.append(" and ".join(stand))
     else:
         row = " in a row" if scene.relation == "in a row" else ""
-        sentences = [f"{opening} {_listed([_a(noun) for noun in things])}{row} {background}"]
+        nouns = [_a(*pair) for pair in zip(things, scene.things, strict=True)]
+        sentences = [f"{opening} {_listed(nouns)}{row} {background}"]
     closing = draw.choice(("it is", "the style is", "the picture is made as"))
     if draw.random() < 0.5:
         sentences.append(f"{closing} {style}")
@@ -96,7 +103,7 @@ def _subject_phrase(scene: Scene, draw: Random, article: bool, canonical: bool) 
         for t in things
     ]
     if article:
-        nouns = [_a(noun) for noun in nouns]
+        nouns = [_a(*pair) for pair in zip(nouns, things, strict=True)]
     if len(nouns) == 1:
         return nouns[0]
     if relation in INVERSE and canonical:
@@ -155,8 +162,15 @@ def _place(thing: Thing) -> str:
     return f"on the {horizontal}" if horizontal else "in the middle"
 
 
-def _a(noun: str) -> str:
-    return ("an " if noun[0] in "aeio" or noun.startswith("umb") else "a ") + noun
+def _a(noun: str, thing: Thing) -> str:
+    if not load_vocabulary().subjects[thing.subject].takes_article and " of " not in noun:
+        return noun
+    return ("an " if noun[0] in "aeio" or noun.startswith(("umb", "hour")) else "a ") + noun
+
+
+def _verb(thing: Thing) -> str:
+    subject = load_vocabulary().subjects[thing.subject]
+    return "are" if not subject.takes_article and subject.name.endswith("s") else "is"
 
 
 def _listed(nouns: list[str]) -> str:

@@ -19,9 +19,10 @@ NOISE_SIDE = 64
 
 
 def fade(period: Tensor | float, footprint: Tensor | float) -> Tensor:
-    """Contrast left of a pattern: 1 from three pixels a period on, 0 below one and a half."""
+    """Contrast left of a pattern: 1 from three and a half pixels a period on, 0 below two, so that
+    nothing of it beats against the pixel grid."""
     pixels = torch.as_tensor(period / footprint)
-    return ((pixels - 1.5) / 1.5).clamp(0, 1)
+    return ((pixels - 2) / 1.5).clamp(0, 1)
 
 
 def wave(phase: Tensor, period: float, footprint: Tensor) -> Tensor:

@@ -21,6 +21,11 @@ class Subject:
     def singulars(self) -> tuple[str, ...]:
         return (self.name, *self.synonyms)
 
+    @property
+    def takes_article(self) -> bool:
+        """False for "scissors" and "popcorn", which are counted as "pairs of", "bags of" them."""
+        return not self.plural.endswith(f" of {self.name}")
+
 
 @dataclass(frozen=True)
 class Vocabulary:

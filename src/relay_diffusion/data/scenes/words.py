@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MAX_TOKENS = 72
+WORD = r"\w+|[^\w\s]"
 SPECIAL = ("<pad>", "</s>", "<unk>")
 TEMPLATE_WORDS = """a an the of and with next to on in at is are it this there picture image shows
 style made as left right above below over under beneath top bottom middle row small little tiny
@@ -36,18 +37,18 @@ def words_of(world: World) -> set[str]:
 
 def split_words(text: str) -> list[str]:
     """As the tokenizer does: lower case, words and single marks of punctuation."""
-    return re.findall(r"\w+|[^\w\s]", text.lower())
+    return re.findall(WORD, text.lower())
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """A word-level tokenizer for every world, ending in </s>, opened again by ``AutoTokenizer``."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     known = [*SPECIAL, *sorted(words_of(World.full()))]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(known)}, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", SPECIAL.index("</s>"))]
     )
@@ -73,7 +74,9 @@ def unknown_words(
     vocabulary = set(tokenizer.get_vocab()) if known is None else known
     candidates = sorted(word for word in vocabulary if word.isalpha())
     unknown = dict.fromkeys(
-        word for word in split_words(prompt) if word not in vocabulary and word.isalnum()
+        word
+        for word in split_words(prompt)
+        if word not in vocabulary and any(map(str.isalnum, word))
     )
     return [
         (word, difflib.get_close_matches(word, candidates, n=1, cutoff=0.0)[0]) for word in unknown

@@ -8,13 +8,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from random import Random
-from typing import Literal
+from typing import Literal, get_args
 
 from relay_diffusion.data.scenes.scene import Scene, Thing
 from relay_diffusion.data.scenes.vocabulary import load_vocabulary
 from relay_diffusion.errors import RelayError
 
 Split = Literal["train", "held-out"]
+Task = Literal[
+    "one subject",
+    "two subjects",
+    "counting",
+    "colour",
+    "position",
+    "colour attribution",
+    "style",
+    "background",
+]
 HELD_OUT_SHARE = 0.12
 TINTED_SHARE = 0.25
 
@@ -48,6 +58,31 @@ def is_held_out(scene: Scene) -> bool:
     )
 
 
+def poses(scene: Scene, task: Task) -> bool:
+    """Whether a scene puts a task to a model.
+
+    "two subjects", "position" (one of the four relations) and "colour attribution" (two tints) have
+    two things of different subjects, "counting" several of one. The others have a single thing:
+    "colour" a tinted one, "style" one that is not flat, "background" and "one subject" any.
+    """
+    things = scene.things
+    kinds = {thing.subject for thing in things}
+    tints = {thing.tint for thing in things}
+    if task == "counting":
+        return len(things) > 1 and len(kinds) == 1
+    if task in ("two subjects", "position", "colour attribution"):
+        return (
+            len(things) == len(kinds) == 2
+            and (task != "position" or scene.relation is not None)
+            and (task != "colour attribution" or (len(tints) == 2 and None not in tints))
+        )
+    return (
+        len(things) == 1
+        and (task != "colour" or None not in tints)
+        and (task != "style" or scene.style != "flat")
+    )
+
+
 @dataclass(frozen=True)
 class World:
     """What may be drawn."""
@@ -77,15 +112,20 @@ class World:
             raise RelayError(f"there is no world {name!r}; worlds are full and small")
         return cls.full() if name == "full" else cls.small()
 
-    def sample(self, seed: int, split: Split = "train") -> Scene:
-        """The scene of a seed: equal seeds and splits give equal scenes, on every machine.
+    def sample(self, seed: int, split: Split = "train", task: Task | None = None) -> Scene:
+        """The scene of a seed: equal arguments give equal scenes, on every machine.
 
-        "train" scenes have no held-out combination, "held-out" scenes at least one.
+        "train" scenes have no held-out combination, "held-out" scenes at least one (any of theirs,
+        whatever the task). With a task, only scenes that pose it (:func:`poses`).
+        Raises: RelayError if there is no such task.
         """
+        if task is not None and task not in get_args(Task):
+            raise RelayError(f"there is no task {task!r}; tasks are {', '.join(get_args(Task))}")
         draw = Random(seed)
         while True:
             scene = self._draw(draw)
-            if is_held_out(scene) == (split == "held-out"):
+            asked = task is None or poses(scene, task)
+            if asked and is_held_out(scene) == (split == "held-out"):
                 return scene
 
     def _draw(self, draw: Random) -> Scene:
@@ -101,8 +141,10 @@ class World:
             if num == 2:
                 things, relation = self._two(draw, aspect, [subject, subject])
                 relation = "in a row" if relation in ("left of", "right of") else None
-            else:
+            elif draw.random() < 0.5:
                 things, relation = self._row(draw, aspect, [subject] * num), "in a row"
+            else:
+                things, relation = self._scattered(draw, aspect, subject, num), None
             tint = self._tint(draw)
             things = [Thing(t.subject, tint, t.x, t.y, t.size, t.flip) for t in things]
         else:
@@ -131,7 +173,6 @@ class World:
         """Two things side by side or one over the other, boxes apart, and how the first stands."""
         relation = draw.choice(("left of", "right of", "above", "below"))
         along_x = relation in ("left of", "right of")
-        long = aspect if along_x else 1.0
         width, height = (aspect, 1.0) if aspect > 1 else (1.0, 1 / aspect)
         room = width if along_x else height
         sizes = [_size(draw, 2), _size(draw, 2)]
@@ -139,7 +180,6 @@ class World:
         gaps = sorted(draw.uniform(0, spare) for _ in range(2))
         gaps[1] = max(gaps[1], min(spare, gaps[0] + 0.02))
         along = [gaps[0] + sizes[0] / 2, gaps[1] + sizes[0] + sizes[1] / 2]
-        del long
         middle = (height if along_x else width) / 2
         # Centres stay within 0.12 of one line, so that nobody could say the other relation.
         across = [middle + draw.uniform(-0.12, 0.12) for _ in range(2)]
@@ -171,6 +211,17 @@ class World:
             )
             for index, subject in enumerate(subjects)
         ]
+
+    def _scattered(self, draw: Random, aspect: float, subject: str, num: int) -> list[Thing]:
+        """Three or four of a subject, each somewhere in a quarter of its own: never in a row."""
+        width, height = (aspect, 1.0) if aspect > 1 else (1.0, 1 / aspect)
+        things = []
+        for quarter in draw.sample(range(4), num):
+            size = draw.uniform(0.24, 0.32)
+            x = width * (quarter % 2 + 0.5) / 2 + draw.uniform(-1, 1) * (width / 2 - size) / 2
+            y = height * (quarter // 2 + 0.5) / 2 + draw.uniform(-1, 1) * (height / 2 - size) / 2
+            things.append(Thing(subject, None, x / width, y / height, size, draw.random() < 0.5))
+        return things
 
 
 def size_word(scene: Scene, thing: Thing) -> str:
