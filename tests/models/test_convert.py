@@ -184,7 +184,7 @@ def test_parts_that_do_not_go_together_are_refused(text: Path, tmp_path: Path) -
                 tensor = tensor.narrow(dim, 0, 24)
         tensors[name] = tensor.contiguous()
     save_file(tensors, narrow / "model.safetensors")
-    with pytest.raises(RelayError, match=r"text width 48.*24"):
+    with pytest.raises(RelayError, match=r"text of width 48.*24"):
         convert_cascade(BASE, BASE, VAE, narrow, tmp_path / "out", head_dim=HEAD_DIM)
     assert [path.name for path in tmp_path.iterdir()] == ["narrow"]
 

@@ -15,16 +15,18 @@ def convert(
     text_encoder: Annotated[Path, typer.Option(help="Folder of T5 v1.1 XXL.")],
     out: Annotated[Path, typer.Option(help="Folder to be made.")],
     tokenizer: Annotated[
-        Path | None, typer.Option(help="Its folder. [default: that of the text encoder]")
+        Path | None, typer.Option(help="Its folder; by default that of the text encoder.")
     ] = None,
     base_steps: Annotated[
-        int | None, typer.Option(help="[default: 50; distilled: N of Nstep in its path, else 4]")
+        int | None,
+        typer.Option(help="By default 50; if distilled, N of Nstep in its path, else 4."),
     ] = None,
     relay_steps: Annotated[
-        int | None, typer.Option(help="[default: 10; distilled: N of Nstep in its path, else 1]")
+        int | None,
+        typer.Option(help="By default 10; if distilled, N of Nstep in its path, else 1."),
     ] = None,
     relay_start: Annotated[
-        int | None, typer.Option(help="Start level of the relay. [default: 500; distilled: 200]")
+        int | None, typer.Option(help="Start level of the relay; by default 500, if distilled 200.")
     ] = None,
     guidance: Annotated[float, typer.Option(help="Default of relay generate.")] = 7.5,
     base_size: Annotated[int, typer.Option(help="Side of the base stage's square, pixels.")] = 512,

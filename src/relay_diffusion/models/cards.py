@@ -37,8 +37,9 @@ VAE in float32: it overflows in float16.
 """
 
 
-def converted_card(name: str, index: Mapping[str, Any], distilled: bool) -> str:
+def converted_card(name: str, index: Mapping[str, Any]) -> str:
     """The card of a converted cascade, from its model_index.json."""
+    distilled = index["trained_base_steps"] or index["trained_relay_steps"]
     return _CONVERTED.format(
         name=name,
         base_size=index["base_size"],

@@ -7,13 +7,12 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import diffusers
-from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError
 
 from relay_diffusion.errors import RelayError
@@ -30,8 +29,8 @@ MAX_TOKENS = 225
 SHARD = "1GB"
 """Largest weight file written: older safetensors copies a file's tensors before it writes them."""
 
-UNDISTILLED = {"base_steps": 50, "relay_steps": 10, "relay_start": 500}
-DISTILLED = {"base_steps": 4, "relay_steps": 1, "relay_start": 200}
+UNDISTILLED = {"base": 50, "relay": 10, "start": 500}
+DISTILLED = {"base": 4, "relay": 1, "start": 200}
 
 
 def convert_cascade(
@@ -51,8 +50,9 @@ def convert_cascade(
 ) -> dict[str, Any]:
     """Write a cascade that ``RelayPipeline.from_pretrained(out)`` opens.
 
-    All weights keep their precision. ``out`` appears when it is complete, or not at all. One UNet
-    at a time is mapped from its file, so memory stays near the size of the largest part.
+    All weights keep their precision. All parts are checked before any is written; ``out`` appears
+    when it is complete, or not at all. Memory stays near the size of the largest part: weights are
+    mapped from their files and let go one network after another.
 
     Args:
         base, relay: released UNets, see ``unet_from_official``.
@@ -72,81 +72,106 @@ def convert_cascade(
     Raises: RelayError for parts that are missing, damaged or do not go together, and if ``out``
         cannot be written.
     """
-    out, text_encoder = Path(out), Path(text_encoder)
-    files = {"base": find_checkpoint(base), "relay": find_checkpoint(relay)}
-    steps = {"base": base_steps, "relay": relay_steps}
-    _check_settings(base_size, steps, relay_start, guidance_scale)
+    out = Path(out)
+    if base_size < 8:
+        raise RelayError(f"base size {base_size}; it is a side in pixels, 512 for CogView3")
+    if not 0 <= guidance_scale < float("inf"):
+        raise RelayError(f"guidance {guidance_scale}; give a number of 0 or more")
     with _complete_or_absent(out) as folder:
-        index = _write_small_parts(folder, vae, text_encoder, tokenizer)
-        widths = _read(folder, "vae", "latent_channels"), _read(folder, "text_encoder", "d_model")
-        distilled = {
-            stage: _write_unet(folder / f"{stage}_unet", file, head_dim, *widths)
-            for stage, file in files.items()
+        # Opening maps the files and reads next to nothing, so all is checked before any is written.
+        networks = {
+            "vae": vae_from_official(vae),
+            "text_encoder": text_encoder_from_folder(text_encoder),
+            "base_unet": unet_from_official(base, head_dim),
+            "relay_unet": unet_from_official(relay, head_dim),
         }
-        start = (DISTILLED if distilled["relay"] else UNDISTILLED)["relay_start"]
-        for stage, file in files.items():
-            default = (DISTILLED if distilled[stage] else UNDISTILLED)[f"{stage}_steps"]
-            named = _steps_in_path(file) if distilled[stage] else None
-            steps[stage] = steps[stage] or named or default
-        index |= {
+        _check_match(networks)
+        others = {
+            "scheduler": cascade_scheduler(),
+            "tokenizer": _find_tokenizer(Path(text_encoder), tokenizer),
+        }
+        settings = _settings(
+            {stage: networks[f"{stage}_unet"].config for stage in ("base", "relay")},
+            {"base": find_checkpoint(base), "relay": find_checkpoint(relay)},
+            {"base": base_steps, "relay": relay_steps},
+            relay_start,
+        )
+        index = {
+            "_class_name": "RelayPipeline",
+            "_diffusers_version": diffusers.__version__,
+            **{name: _class_of(part) for name, part in sorted({**networks, **others}.items())},
+            **settings,
             "base_size": base_size,
-            "num_inference_steps": steps["base"],
-            "num_relay_steps": steps["relay"],
-            "relay_start": [start if relay_start is None else relay_start],
             "guidance_scale": guidance_scale,
             "guidance_range": None,
-            "trained_base_steps": [steps["base"]] if distilled["base"] else None,
-            "trained_relay_steps": [steps["relay"]] if distilled["relay"] else None,
             "max_tokens": MAX_TOKENS,
             "solver": "euler",
             "fast_sibling": None,
         }
         (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-        card = converted_card(out.name, index, any(distilled.values()))
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "README.md").write_text(converted_card(out.name, index), encoding="utf-8")
+        for name, part in others.items():
+            if part is not None:
+                part.save_pretrained(folder / name)
+        while networks:
+            # Nothing may hold on to a network that is written: its pages count while it is mapped.
+            name, network = networks.popitem()
+            network.save_pretrained(folder / name, max_shard_size=SHARD)
+            del network
     return index
 
 
-def _check_settings(
-    base_size: int, steps: dict[str, int | None], relay_start: int | None, guidance_scale: float
-) -> None:
-    if base_size < 8:
-        raise RelayError(f"base size {base_size}; it is the base stage's side in pixels, 512")
-    wrong = next((n for n in steps.values() if n is not None and not 1 <= n <= 1000), None)
-    if wrong is not None:
-        raise RelayError(f"{wrong} steps; allowed is 1 to 1000")
-    if relay_start is not None and not 1 <= relay_start <= 1000:
-        raise RelayError(f"relay start {relay_start}; allowed is 1 to 1000, CogView3 uses 500")
-    if relay_start is not None and (steps["relay"] or 1) > relay_start:
-        raise RelayError(f"{steps['relay']} relay steps from start {relay_start}; give fewer")
-    if not 0 <= guidance_scale < float("inf"):
-        raise RelayError(f"guidance {guidance_scale}; give a number of 0 or more")
-
-
-def _write_small_parts(
-    folder: Path, vae: str | Path, text_encoder: Path, tokenizer: str | Path | None
+def _settings(
+    configs: Mapping[str, Any],
+    files: Mapping[str, Path],
+    steps: Mapping[str, int | None],
+    relay_start: int | None,
 ) -> dict[str, Any]:
-    """Write all but the UNets; returns the part of model_index.json that names the classes."""
-    words = _find_tokenizer(text_encoder, tokenizer)
-    if words is not None:
-        words.save_pretrained(folder / "tokenizer")
-    autoencoder = vae_from_official(vae)
-    autoencoder.save_pretrained(folder / "vae", max_shard_size=SHARD)
-    encoder = text_encoder_from_folder(text_encoder)
-    encoder.save_pretrained(folder / "text_encoder", max_shard_size=SHARD)
-    scheduler = cascade_scheduler()
-    scheduler.save_pretrained(folder / "scheduler")
-    unet = ["diffusers", UNet2DConditionModel.__name__]
-    return {
-        "_class_name": "RelayPipeline",
-        "_diffusers_version": diffusers.__version__,
-        "base_unet": unet,
-        "relay_unet": unet,
-        "scheduler": ["diffusers", type(scheduler).__name__],
-        "text_encoder": ["transformers", type(encoder).__name__],
-        "tokenizer": [None, None] if words is None else ["transformers", type(words).__name__],
-        "vae": ["diffusers", type(autoencoder).__name__],
-    }
+    """Steps and start level of the stages "base" and "relay", where None is left open."""
+    settings: dict[str, Any] = {}
+    for stage, name in (("base", "num_inference_steps"), ("relay", "num_relay_steps")):
+        chosen, distilled = steps[stage], configs[stage].time_cond_proj_dim is not None
+        if chosen is None and distilled:
+            chosen = _steps_in_path(files[stage])
+        if chosen is None:
+            chosen = (DISTILLED if distilled else UNDISTILLED)[stage]
+        if not 1 <= chosen <= 1000:
+            raise RelayError(f"{chosen} {stage} steps; allowed is 1 to 1000")
+        settings[name] = chosen
+        settings[f"trained_{stage}_steps"] = [chosen] if distilled else None
+    if relay_start is None:
+        relay_start = (DISTILLED if settings["trained_relay_steps"] else UNDISTILLED)["start"]
+    if not settings["num_relay_steps"] <= relay_start <= 1000:
+        raise RelayError(
+            f"relay start {relay_start}; allowed is {settings['num_relay_steps']}, the relay steps, "
+            "to 1000; CogView3 uses 500"
+        )
+    return {**settings, "relay_start": [relay_start]}
+
+
+def _check_match(networks: Mapping[str, Any]) -> None:
+    """Raise RelayError unless the UNets take what the VAE and the T5 give."""
+    latent_channels = networks["vae"].config.latent_channels
+    text_width = networks["text_encoder"].config.d_model
+    for name in ("base_unet", "relay_unet"):
+        config = networks[name].config
+        if config.in_channels != latent_channels:
+            raise RelayError(
+                f"{name} takes {config.in_channels} latent channels, the VAE has "
+                f"{latent_channels}: they do not belong together"
+            )
+        if config.cross_attention_dim != text_width:
+            raise RelayError(
+                f"{name} takes text of width {config.cross_attention_dim}, the text encoder gives "
+                f"{text_width}: they do not belong together"
+            )
+
+
+def _class_of(part: Any | None) -> list[str | None]:
+    """How model_index.json names a class: its library and itself."""
+    if part is None:
+        return [None, None]
+    return [type(part).__module__.split(".")[0], type(part).__name__]
 
 
 def _find_tokenizer(text_encoder: Path, tokenizer: str | Path | None) -> Any | None:
@@ -167,21 +192,6 @@ def _find_tokenizer(text_encoder: Path, tokenizer: str | Path | None) -> Any | N
     return None
 
 
-def _write_unet(
-    folder: Path, file: Path, head_dim: int, latent_channels: int, context_width: int
-) -> bool:
-    """Write one UNet; returns whether it is distilled, that is, has guidance embedded."""
-    unet = unet_from_official(file, head_dim)
-    for name, own, other, where in (
-        ("in_channels", unet.config.in_channels, latent_channels, "latent channels of the VAE"),
-        ("text width", unet.config.cross_attention_dim, context_width, "width of the T5"),
-    ):
-        if own != other:
-            raise RelayError(f"{file} has {name} {own}, the {where} is {other}: they do not match")
-    unet.save_pretrained(folder, max_shard_size=SHARD)
-    return unet.config.time_cond_proj_dim is not None
-
-
 def _steps_in_path(file: Path) -> int | None:
     """The N of the nearest "Nstep" in a path: cogview3-base-distill-4step/1/mp_rank_00_..."""
     for part in reversed(file.resolve().parts):
@@ -189,10 +199,6 @@ def _steps_in_path(file: Path) -> int | None:
         if named and int(named[1]) > 0:
             return int(named[1])
     return None
-
-
-def _read(folder: Path, part: str, key: str) -> Any:
-    return json.loads((folder / part / "config.json").read_text())[key]
 
 
 @contextmanager

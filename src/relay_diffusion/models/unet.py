@@ -57,7 +57,9 @@ def cogview3_unet_config(
     attending = [width for width, depth in zip(widths, depths, strict=True) if depth is not None]
     odd = next((width for width in [*attending, widths[-1]] if width % head_dim), None)
     if odd is not None:
-        raise RelayError(f"head_dim {head_dim} does not divide {odd} channels; give one that does")
+        raise RelayError(
+            f"head_dim {head_dim} does not divide {odd} channels; give the network's own"
+        )
     if vector_width % 12:
         raise RelayError(f"vector width {vector_width}; it is six sinusoids: give a multiple of 12")
 
