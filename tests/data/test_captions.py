@@ -35,9 +35,65 @@ def names_in(text: str) -> list[str]:
 def test_captions_name_what_is_there_and_nothing_else(make) -> None:
     for seed in range(400):
         scene = FULL.sample(seed)
-        named = set(names_in(make(scene, seed).replace("made of tiles", "")))
-        asked = {thing.subject for thing in scene.things}
-        assert asked <= named, make(scene, seed)
+        text = make(scene, seed)
+        surroundings = VOCABULARY.backgrounds[scene.background] + VOCABULARY.styles[scene.style]
+        shown = text
+        for phrase in sorted(surroundings, key=len, reverse=True):
+            shown = shown.replace(phrase, "")
+        assert set(names_in(shown)) == {thing.subject for thing in scene.things}, text
+
+
+@pytest.mark.parametrize("make", [short_caption, long_caption])
+def test_counts_and_tints_are_those_of_the_scene(make) -> None:
+    numbers = {2: "two", 3: "three", 4: "four"}
+    for seed in range(400):
+        scene = FULL.sample(seed)
+        text = make(scene, seed)
+        one_kind = len(scene.things) > 1 and len({thing.subject for thing in scene.things}) == 1
+        said = [number for number in numbers.values() if number in split_words(text)]
+        assert said == ([numbers[len(scene.things)]] if one_kind else []), text
+        for thing in scene.things:
+            if thing.tint:
+                subject = VOCABULARY.subjects[thing.subject]
+                names = "|".join(map(re.escape, (*subject.singulars, subject.plural)))
+                assert re.search(rf"\b{thing.tint} ({names})\b", text), text
+
+
+def test_above_and_below_are_never_mixed_up() -> None:
+    pattern = re.compile(r"(?P<a>.+?) (?P<side>above|over|below|under|beneath) (?P<b>an? .+)")
+    checked = 0
+    for seed in range(1500):
+        scene = SMALL.sample(seed)
+        match = pattern.match(long_caption(scene, seed))
+        if scene.relation not in ("above", "below") or not match:
+            continue
+        first, second = names_in(match["a"])[-1], names_in(match["b"])[0]
+        y = {thing.subject: thing.y for thing in scene.things}
+        assert (y[first] < y[second]) == (match["side"] in ("above", "over"))
+        checked += 1
+    assert checked > 100
+
+
+@pytest.mark.parametrize(
+    ("subject", "prompt"),
+    [
+        ("scissors", "blue scissors on a red background"),
+        ("hourglass-done", "an hourglass on a red background"),
+        ("umbrella", "an umbrella on a red background"),
+        ("unicorn", "a unicorn on a red background"),
+    ],
+)
+def test_articles_are_those_of_english(subject: str, prompt: str) -> None:
+    tint = "blue" if "blue" in prompt else None
+    assert scene_prompt(Scene((Thing(subject, tint, 0.5, 0.5, 0.5),), None, "red", "flat", 1)) == (
+        prompt
+    )
+
+
+def test_pairs_are_counted_as_pairs() -> None:
+    things = tuple(Thing("scissors", None, x, 0.5, 0.3) for x in (0.25, 0.75))
+    scene = Scene(things, None, "red", "flat", 1)
+    assert scene_prompt(scene) == "two pairs of scissors on a red background"
 
 
 def test_left_and_right_are_never_mixed_up() -> None:
@@ -96,6 +152,14 @@ def test_the_tokenizer_knows_every_caption(tmp_path) -> None:
             assert tokenizer.unk_token_id not in ids
             assert len(ids) <= MAX_TOKENS
             assert ids[-1] == tokenizer.eos_token_id
+
+
+def test_the_tokenizer_splits_as_the_words_were_split() -> None:
+    tokenizer = build_tokenizer()
+    for prompt in ("A Fox...", "fox,owl", "(a fox), an owl!?", "t-shirt", "red_fox", "  fox\n"):
+        pieces = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(prompt.lower())
+        assert [piece for piece, _ in pieces] == split_words(prompt)
+    assert unknown_words("a red_fox", tokenizer)[0][0] == "red_fox"
 
 
 def test_the_words_of_a_world_are_those_its_captions_use() -> None:

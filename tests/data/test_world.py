@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 import pytest
 
@@ -10,7 +11,14 @@ from relay_diffusion.data.scenes.backgrounds import BACKGROUNDS, COLOURS
 from relay_diffusion.data.scenes.scene import RELATIONS
 from relay_diffusion.data.scenes.styles import STYLES
 from relay_diffusion.data.scenes.vocabulary import load_vocabulary
-from relay_diffusion.data.scenes.world import World, held_out, is_held_out, size_word
+from relay_diffusion.data.scenes.world import (
+    Split,
+    Task,
+    World,
+    held_out,
+    is_held_out,
+    size_word,
+)
 from relay_diffusion.errors import RelayError
 
 WORLDS = {"full": World.full(), "small": World.small()}
@@ -41,7 +49,8 @@ def test_the_renderer_knows_everything_in_the_vocabulary() -> None:
 
 
 def test_no_name_means_two_things() -> None:
-    names = [name for s in load_vocabulary().subjects.values() for name in s.singulars]
+    subjects = load_vocabulary().subjects.values()
+    names = [name for s in subjects for name in {*s.singulars, s.plural}]
     assert [name for name, count in Counter(names).items() if count > 1] == []
 
 
@@ -96,6 +105,46 @@ def test_relations_are_plain_to_see(world: World) -> None:
         assert sign * along > abs(across)
         assert sign * along > 0.2
     assert seen == set(RELATIONS) - {"in a row"}
+
+
+def test_several_of_a_subject_stand_in_a_row_only_where_it_is_said() -> None:
+    spread: dict[tuple[int, str | None], list[float]] = {}
+    for seed in range(4000):
+        scene = WORLDS["full"].sample(seed)
+        if len(scene.things) > 2 and len({thing.subject for thing in scene.things}) == 1:
+            heights = [thing.y for thing in scene.things]
+            case = (len(scene.things), scene.relation)
+            spread.setdefault(case, []).append(max(heights) - min(heights))
+    assert set(spread) == {(num, said) for num in (3, 4) for said in (None, "in a row")}
+    for (_, said), heights in spread.items():
+        assert max(heights) < 0.07 if said else min(heights) > 0.2
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+def test_a_task_is_posed_in_either_split(world: World, task: Task) -> None:
+    for split in get_args(Split):
+        for seed in range(20):
+            scene = world.sample(seed, split, task)
+            assert is_held_out(scene) == (split == "held-out")
+            assert scene == world.sample(seed, split, task)
+            kinds = [thing.subject for thing in scene.things]
+            tints = [thing.tint for thing in scene.things]
+            held = {
+                "one subject": len(kinds) == 1,
+                "two subjects": len(kinds) == 2 and kinds[0] != kinds[1],
+                "counting": len(kinds) > 1 and len(set(kinds)) == 1,
+                "colour": len(kinds) == 1 and all(tints),
+                "position": scene.relation in RELATIONS[:4],
+                "colour attribution": all(tints) and len(set(tints)) == len(set(kinds)) == 2,
+                "style": len(kinds) == 1 and scene.style != "flat",
+                "background": len(kinds) == 1,
+            }
+            assert held[task]
+
+
+def test_an_unknown_task_says_which_there_are() -> None:
+    with pytest.raises(RelayError, match="colour attribution"):
+        WORLDS["small"].sample(0, task="counts")  # type: ignore[arg-type]
 
 
 def test_sizes_have_words_only_where_they_are_spoken_of() -> None:
