@@ -46,7 +46,7 @@ def test_a_shipped_recipe_makes_a_step(path: Path, tmp_path: Path) -> None:
     table["data"] |= {"batch_size": 2, "workers": 0, "chapter": 1}
     table["validation"] = {"every": 0, "num_pictures": 2, "sizes": [64]}
     table["preview"] = {"every": 0}
-    for view in table["data"]["views"]:
+    for view in table["data"].get("views", []):
         view.update(size=64, crop=0)
     recipe = recipe_from_dict(table, {**RECIPES, "judge": JudgeRecipe})
     atlas = shapes_atlas(World.by_name(recipe.data.world).subjects)

@@ -12,7 +12,14 @@ from relay_diffusion.training.denoising import base, relay
 from relay_diffusion.training.feed import Source
 from relay_diffusion.training.networks import Networks, build_networks
 from relay_diffusion.training.objective import Objective
-from relay_diffusion.training.recipe import AutoencoderRecipe, BaseRecipe, Recipe, RelayRecipe
+from relay_diffusion.training.recipe import (
+    AutoencoderRecipe,
+    BaseRecipe,
+    Recipe,
+    RelayRecipe,
+    TextRecipe,
+)
+from relay_diffusion.training.text import text
 
 
 def pick_device(recipe: Recipe) -> torch.device:
@@ -31,7 +38,7 @@ def pick_device(recipe: Recipe) -> torch.device:
 def networks_of(recipe: Recipe, tokenizer: Any) -> Networks:
     """Freshly initialised from the recipe's seed, or loaded, as the recipe says."""
     torch.manual_seed(recipe.run.seed)
-    return build_networks(recipe.model, recipe.run.objective == "autoencoder", tokenizer)
+    return build_networks(recipe.model, recipe.run.objective, tokenizer)
 
 
 def objective_of(
@@ -44,6 +51,8 @@ def objective_of(
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if isinstance(recipe, AutoencoderRecipe):
         return autoencoder(recipe, networks.vae, source, device)
+    if isinstance(recipe, TextRecipe):
+        return text(recipe, networks.text_encoder, networks.tokenizer, source, device)
     stage = (networks.unet, networks.text_encoder, networks.tokenizer, networks.vae, source, device)
     if isinstance(recipe, BaseRecipe):
         return base(recipe, *stage)

@@ -40,6 +40,10 @@ class Stream(Protocol):
 
     def batch(self, step: int, batch_size: int) -> Pictures: ...
 
+    def caption_pairs(self, step: int, batch_size: int) -> Sequence[tuple[str, str]]:
+        """Two captions of each picture, without the pictures."""
+        ...
+
 
 Split = Literal["train", "held-out"]
 Source = Callable[[Split, Sequence[View]], Stream]

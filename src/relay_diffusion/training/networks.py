@@ -30,12 +30,12 @@ SIZE_WIDTH = 32
 
 @dataclass(frozen=True)
 class Networks:
-    """All that a recipe names; the autoencoder objective has a ``vae`` only.
+    """What a recipe names; each objective has those that it needs.
 
     Typed ``Any``: to a type checker the classes of diffusers and transformers are not modules.
     """
 
-    vae: Any
+    vae: Any = None
     text_encoder: Any = None
     unet: Any = None
     tokenizer: Any = None
@@ -45,20 +45,26 @@ class Networks:
         return {name: module for name, module in named.items() if module is not None}
 
 
-def build_networks(model: Model, only_vae: bool, tokenizer: Any = None) -> Networks:
-    """The networks of a recipe, float32 on the CPU, with the weights of ``init_from``.
+NEEDS = {"autoencoder": {"vae"}, "text": {"text_encoder"}}
+"""Networks of the objectives that do without some."""
+
+
+def build_networks(model: Model, objective: str, tokenizer: Any = None) -> Networks:
+    """The networks of that objective, float32 on the CPU, with the weights of ``init_from``.
 
     Under ``torch.device("meta")`` they have shapes and no weights, and none are read.
 
     Raises: RelayError on an unknown class or argument, or a folder that does not fit.
     """
-    vae = build_vae(model.vae)
-    if only_vae:
-        networks = Networks(vae)
-    else:
+    needs = NEEDS.get(objective, {"vae", "text_encoder", "unet"})
+    vae = text_encoder = unet = None
+    if "vae" in needs:
+        vae = build_vae(model.vae)
+    if "text_encoder" in needs:
         text_encoder = build_text_encoder(model.text_encoder, len(tokenizer))
+    if vae is not None and text_encoder is not None:
         unet = build_unet(model.unet, int(vae.config.latent_channels), text_encoder.config.d_model)
-        networks = Networks(vae, text_encoder, unet, tokenizer)
+    networks = Networks(vae, text_encoder, unet, tokenizer)
     modules = networks.modules()
     for name, path in model.init_from.items():
         if name not in modules:

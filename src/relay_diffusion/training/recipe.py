@@ -209,6 +209,13 @@ class RelayObjective(BaseObjective):
 
 
 @dataclass(frozen=True)
+class TextObjective:
+    """Contrast of caption pairs; ``temperature`` divides their cosines."""
+
+    temperature: float = 0.07
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training run; ``objective`` is the table that goes with ``run.objective``."""
 
@@ -239,6 +246,11 @@ class AutoencoderRecipe(Recipe):
 
 
 @dataclass(frozen=True)
+class TextRecipe(Recipe):
+    objective: TextObjective = TextObjective()
+
+
+@dataclass(frozen=True)
 class BaseRecipe(Recipe):
     objective: BaseObjective = BaseObjective()
 
@@ -252,6 +264,7 @@ Kinds = Mapping[str, type[Recipe]]
 
 RECIPES: Kinds = {
     "autoencoder": AutoencoderRecipe,
+    "text": TextRecipe,
     "base": BaseRecipe,
     "relay": RelayRecipe,
 }

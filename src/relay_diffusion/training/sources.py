@@ -76,6 +76,9 @@ class Ahead:
         self._next = step + 1
         return self.stream.draw(next(self._descriptions))
 
+    def caption_pairs(self, step: int, batch_size: int) -> list[tuple[str, str]]:
+        return self.stream.caption_pairs(step, batch_size)
+
 
 def _outlive_signals(worker: int) -> None:
     """A SIGTERM to the group is for the main process, which saves, and then ends its workers."""

@@ -91,6 +91,16 @@ class SceneStream:
             left.append(draw.randint(0, spare) * CROP_GRID)
         return SceneDescription(scenes, captions, view, top, left)
 
+    def caption_pairs(self, step: int, batch_size: int) -> list[tuple[str, str]]:
+        """The short and the long caption of each scene of a batch, nothing drawn."""
+        pairs = []
+        for index in range(step * batch_size, (step + 1) * batch_size):
+            draw = random.Random(f"pair {self.seed} {index}")
+            scene = self.world.sample(draw.getrandbits(48), self.split)
+            short = short_caption(scene, draw.getrandbits(48))
+            pairs.append((short, long_caption(scene, draw.getrandbits(48))))
+        return pairs
+
     def draw(self, described: SceneDescription) -> SceneBatch:
         """Pictures of a described batch."""
         size, side = described.view.size, described.view.side

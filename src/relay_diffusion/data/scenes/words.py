@@ -13,7 +13,7 @@ from relay_diffusion.data.scenes.world import World
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-MAX_TOKENS = 72
+MAX_TOKENS = 64
 WORD = r"\w+|[^\w\s]"
 SPECIAL = ("<pad>", "</s>", "<unk>")
 TEMPLATE_WORDS = """a an the of and with next to on in at is are it this there picture image shows
