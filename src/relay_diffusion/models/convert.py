@@ -143,8 +143,8 @@ def _settings(
         relay_start = (DISTILLED if settings["trained_relay_steps"] else UNDISTILLED)["start"]
     if not settings["num_relay_steps"] <= relay_start <= 1000:
         raise RelayError(
-            f"relay start {relay_start}; allowed is {settings['num_relay_steps']} (the relay steps) "
-            "to 1000; CogView3 uses 500"
+            f"relay start {relay_start}; allowed is {settings['num_relay_steps']} (relay steps) to "
+            "1000; CogView3 uses 500"
         )
     return {**settings, "relay_start": [relay_start]}
 
