@@ -45,6 +45,7 @@ app = typer.Typer(
     help="Text to image by relay diffusion: a small picture first, then relayed upwards.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # which would take "[default: 4]" in a help text for markup
 )
 
 
@@ -75,7 +76,9 @@ for _name, _help in COMMANDS.items():
 
 def _load(name: str) -> Any:
     function = getattr(import_module(f"{__name__}.{name}"), name)
-    command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    command = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    )
     command.command(name, context_settings={"help_option_names": ["-h", "--help"]})(function)
     return typer.main.get_command(command)
 
