@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import sentencepiece
 import torch
 from diffusers import AutoencoderDC
 from released import CASCADE, random_vae
@@ -93,7 +94,6 @@ def test_text_encoder_opens_from_every_layout_of_transformers(layout: str, tmp_p
 
 
 def test_t5_tokenizer_opens_from_its_sentencepiece_model(tmp_path: Path) -> None:
-    sentencepiece = pytest.importorskip("sentencepiece")
     with (tmp_path / "spiece.model").open("wb") as file:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(["a red fox above a blue box"] * 4),

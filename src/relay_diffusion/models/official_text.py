@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +50,12 @@ def text_encoder_from_folder(folder: str | Path) -> T5EncoderModel:
 def tokenizer_from_folder(folder: str | Path) -> Any | None:
     """The tokenizer in a folder, None if there is none.
 
-    Raises: RelayError if it cannot be opened, or is a spiece.model and sentencepiece is missing.
+    Raises: RelayError if it cannot be opened.
     """
     folder = Path(folder)
     has_fast = (folder / "tokenizer.json").is_file()
     if not has_fast and not (folder / "spiece.model").is_file():
         return None
-    if not has_fast and find_spec("sentencepiece") is None:
-        raise RelayError(f"{folder / 'spiece.model'} needs a package: pip install sentencepiece")
     try:
         return AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # of many kinds, some from Rust
