@@ -25,6 +25,7 @@ def tables(path: Path) -> dict:
     table = tomllib.loads(path.read_text())
     model = table.get("model", {})
     prefix = "starter_cpu" if "cpu" in path.stem else "starter"
+    model.pop("init_from", None)
     if isinstance(model.get("vae"), str):
         autoencoder = tomllib.loads((FOLDER / f"{prefix}_autoencoder.toml").read_text())
         model["vae"] = autoencoder["model"]["vae"]
