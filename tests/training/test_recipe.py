@@ -59,7 +59,10 @@ def test_a_resolved_recipe_reads_back_to_the_same(kind: str, tmp_path: Path) -> 
         ("optimiser.lr=1", "unknown key optimiser: did you mean optimizer"),
         ("objective.gradient=1", "unknown key objective.gradient"),
         ("run.steps=0", "run: steps is 0, must be at least 1"),
-        ("run.objective=judge", "run.objective is 'judge', allowed are autoencoder, text, base, relay"),
+        (
+            "run.objective=judge",
+            "run.objective is 'judge', allowed are autoencoder, text, base, relay",
+        ),
         ("optimizer.accumulate=5", "must divide data.batch_size"),
         ("data.views=[]", "data: views is empty"),
     ],
