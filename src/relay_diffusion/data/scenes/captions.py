@@ -82,9 +82,10 @@ def long_caption(scene: Scene, seed: int) -> str:
         row = " in a row" if scene.relation == "in a row" else ""
         nouns = [_a(*pair) for pair in zip(things, scene.things, strict=True)]
         sentences = [f"{opening} {_listed(nouns)}{row} {background}"]
-    closing = draw.choice(("it is", "the style is", "the picture is made as"))
     if draw.random() < 0.5:
-        sentences.append(f"{closing} {style}")
+        # "it is drawn in chalk", but "the style is pixel art".
+        how = style.split()[0] in ("as", "in", "drawn", "made", "knitted")
+        sentences.append(f"{'it is' if how else 'the style is'} {style}")
     else:
         sentences.insert(0, style)
     return " . ".join(sentences) + " ."
