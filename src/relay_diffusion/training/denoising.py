@@ -54,22 +54,8 @@ def base(
         loss = base_loss(denoise, batch["z_0"], t, eps, schedule)
         return loss * loss_weight(schedule.sigma(t), settings)
 
-    def loss(batch: Batch, draws: Draws) -> Tensor:
-        t = draw_t(draws, schedule.num_train_steps)
-        eps = draw_noise(draws, batch["z_0"], settings.offset_noise)
-        return sample_loss(batch, t, eps, draw_kept(draws, settings.text_dropout))
-
-    measure = _Validation(
-        lambda: held_out(
-            source,
-            prepare,
-            recipe.data.views,
-            recipe.validation.num_pictures,
-            recipe.data.batch_size,
-            device,
-        ),
-        sample_loss,
-        schedule.num_train_steps,
+    loss, validate = _loss_and_validation(
+        recipe, sample_loss, schedule.num_train_steps, prepare, source, device
     )
 
     def preview() -> tuple[Tensor, int]:
@@ -88,7 +74,7 @@ def base(
         feed=Feed(stream, prepare, recipe.data, recipe.run.seed, device),
         loss=loss,
         export=export,
-        validate=measure,
+        validate=validate,
         preview=preview,
     )
 
@@ -127,22 +113,8 @@ def relay(
         loss = relay_loss(denoise, batch["z_0"], batch["z_lr"], t, eps, schedule, num_steps)
         return loss * loss_weight(schedule.sigma(t), settings)
 
-    def loss(batch: Batch, draws: Draws) -> Tensor:
-        t = draw_t(draws, settings.num_relay_train_steps)
-        eps = draw_noise(draws, batch["z_0"], settings.offset_noise)
-        return sample_loss(batch, t, eps, draw_kept(draws, settings.text_dropout))
-
-    measure = _Validation(
-        lambda: held_out(
-            source,
-            prepare,
-            recipe.data.views,
-            recipe.validation.num_pictures,
-            recipe.data.batch_size,
-            device,
-        ),
-        sample_loss,
-        settings.num_relay_train_steps,
+    loss, validate = _loss_and_validation(
+        recipe, sample_loss, settings.num_relay_train_steps, prepare, source, device
     )
 
     def preview() -> tuple[Tensor, int]:
@@ -155,7 +127,7 @@ def relay(
         feed=Feed(stream, prepare, recipe.data, recipe.run.seed, device),
         loss=loss,
         export=lambda folder: save_half(unet, folder / "relay_unet"),
-        validate=measure,
+        validate=validate,
         preview=preview,
     )
 
@@ -207,13 +179,44 @@ def draw_kept(draws: Draws, dropout: float) -> Tensor:
     return (draws.uniform("text_dropout") >= dropout).float()
 
 
+SampleLoss = Callable[[Batch, Tensor, Tensor, Tensor], Tensor]
+"""(batch, t, eps, keep) -> (B,): the loss with all that is random given."""
+
+
+def _loss_and_validation(
+    recipe: BaseRecipe | RelayRecipe,
+    sample_loss: SampleLoss,
+    num_steps: int,
+    prepare: Callable[[Pictures, Draws], Batch],
+    source: Source,
+    device: torch.device,
+) -> tuple[Callable[[Batch, Draws], Tensor], _Validation]:
+    """The training loss of a stage, everything random drawn, and its validation on fixed noise.
+
+    Args:
+        num_steps: training indices of the stage, 0 .. num_steps-1.
+    """
+    settings = recipe.objective
+
+    def loss(batch: Batch, draws: Draws) -> Tensor:
+        t = draw_t(draws, num_steps)
+        eps = draw_noise(draws, batch["z_0"], settings.offset_noise)
+        return sample_loss(batch, t, eps, draw_kept(draws, settings.text_dropout))
+
+    def batches() -> list[Batch]:
+        num_pictures, batch_size = recipe.validation.num_pictures, recipe.data.batch_size
+        return held_out(source, prepare, recipe.data.views, num_pictures, batch_size, device)
+
+    return loss, _Validation(batches, sample_loss, num_steps)
+
+
 class _Validation:
     """Loss on held-out batches with fixed noise, in all and by quarter of the training indices."""
 
     def __init__(
         self,
         batches: Callable[[], list[Batch]],
-        sample_loss: Callable[[Batch, Tensor, Tensor, Tensor], Tensor],
+        sample_loss: SampleLoss,
         num_steps: int,
     ) -> None:
         self._prepare = batches
