@@ -56,6 +56,7 @@ class Shape:
     guidance: int | None = None
     linear: bool = True
     latents: int = 4
+    whole_text: bool = False
 
 
 def random_unet(shape: Shape) -> UNet2DConditionModel:
@@ -77,7 +78,7 @@ def random_unet(shape: Shape) -> UNet2DConditionModel:
         use_linear_projection=shape.linear,
         addition_embed_type="text_time",
         addition_time_embed_dim=shape.vector // 6,
-        projection_class_embeddings_input_dim=shape.vector,
+        projection_class_embeddings_input_dim=shape.vector + shape.whole_text * shape.context,
         time_cond_proj_dim=shape.guidance,
     )
     for parameter in unet.parameters():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,6 +48,17 @@ def test_casts_to_the_network_and_back_leave_sizes_exact() -> None:
     denoise = Denoiser(unet, SCHEDULE)(torch.randn(2, 5, 24), SIZE)
     assert denoise(torch.randn(2, 4, 4, 4), SIGMA).dtype == torch.float32
     assert torch.equal(seen[0], SIZE.flatten())  # bfloat16 has no 1344
+
+
+@torch.no_grad()
+def test_a_network_with_room_for_the_text_as_a_whole_reads_its_mean() -> None:
+    unet, z = random_unet(replace(PLAIN, whole_text=True)), torch.randn(2, 4, 4, 4)
+    context, seen = torch.randn(2, 5, 24), []
+    unet.add_embedding.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    Denoiser(unet, SCHEDULE)(context, SIZE)(z, SIGMA)
+    torch.testing.assert_close(seen[0][:, :24], context.mean(1))
+    with pytest.raises(RelayError, match="24 more than six sizes take; that must be 0, or 12"):
+        Denoiser(unet, SCHEDULE)(context[..., :12], SIZE)
 
 
 @torch.no_grad()

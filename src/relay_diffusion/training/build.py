@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.autoencoder import autoencoder
@@ -49,6 +50,10 @@ def objective_of(
         module.to(device)
         if recipe.run.channels_last:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if networks.unet is not None and device.type == "cpu":
+        # On two cores a step at 16x16 latents takes 0.61 s with plain matrix products and 0.69 s
+        # with the fused kernel, whose backward pass is slow there.
+        networks.unet.set_attn_processor(AttnProcessor())
     if isinstance(recipe, AutoencoderRecipe):
         return autoencoder(recipe, networks.vae, source, device)
     if isinstance(recipe, TextRecipe):

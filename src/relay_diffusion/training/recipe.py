@@ -167,10 +167,12 @@ class CheckpointSettings:
 @dataclass(frozen=True)
 class AutoencoderObjective:
     """L1 + ``gradient`` * L1 of finite differences (+ ``kl`` * KL for ``AutoencoderKL``), decoding
-    from latents with normal noise of ``latent_noise`` times their root mean square."""
+    from latents with normal noise of ``latent_noise`` times their root mean square; ``equivariance``
+    times the same again at half the size."""
 
     gradient: float = 1.0
     latent_noise: float = 0.03
+    equivariance: float = 0.0
     kl: float = 1e-6
 
 
