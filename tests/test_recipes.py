@@ -12,6 +12,7 @@ from relay_diffusion.data.scenes.stream import SceneStream
 from relay_diffusion.data.scenes.world import World
 from relay_diffusion.data.view import View
 from relay_diffusion.evaluation.judge.training import JudgeRecipe, judge
+from relay_diffusion.training.distilling import DistillRecipe, distill, rounds_of
 from relay_diffusion.training.recipe import RECIPES, recipe_from_dict
 from relay_diffusion.training.run import make_objective, run
 from tests.data.shapes import shapes_atlas
@@ -49,14 +50,18 @@ def test_a_shipped_recipe_makes_a_step(path: Path, tmp_path: Path) -> None:
     table["preview"] = {"every": 0}
     for view in table["data"].get("views", []):
         view.update(size=64, crop=0)
-    recipe = recipe_from_dict(table, {**RECIPES, "judge": JudgeRecipe})
+    kinds = {**RECIPES, "judge": JudgeRecipe, "distill": DistillRecipe}
+    recipe = recipe_from_dict(table, kinds)
+    if isinstance(recipe, DistillRecipe):
+        recipe = next(rounds_of(recipe))
+        recipe = replace(recipe, run=replace(recipe.run, steps=1))
     atlas = shapes_atlas(World.by_name(recipe.data.world).subjects)
 
     def source(split: str, views: tuple[View, ...]) -> SceneStream:
         views = tuple(replace(view, size=64, crop=0) for view in views)
         return SceneStream(World.by_name(recipe.data.world), atlas, views, split=split)
 
-    make = judge if isinstance(recipe, JudgeRecipe) else make_objective
-    assert run(recipe, source=source, make=make)
+    makers = {JudgeRecipe: judge, DistillRecipe: distill}
+    assert run(recipe, source=source, make=makers.get(type(recipe), make_objective))
     weights = list((recipe.folder / "export").rglob("*.safetensors"))
     assert weights

@@ -21,7 +21,7 @@ from relay_diffusion.training.feed import Batch
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.recipe import Recipe
 
-KINDS = ["autoencoder", "base", "relay"]
+KINDS = ["autoencoder", "base", "relay", "concat"]
 
 
 def final_state(recipe: Recipe) -> dict[str, Any]:
@@ -199,3 +199,34 @@ def test_a_line_of_the_log_has_what_one_watches(tmp_path: Path) -> None:
     assert validation["validation/loss"] == pytest.approx(sum(bands) / 4, rel=1e-4)
     assert (recipe.folder / "samples" / "step-00000002.png").is_file()
     assert list((recipe.folder / "tensorboard").iterdir())
+
+
+def test_a_module_learns_at_its_share_of_the_rate_or_not_at_all(tmp_path: Path) -> None:
+    def change(scale: float) -> dict[str, float]:
+        """How far the largest weight of each module moved in one step."""
+        recipe = tiny_recipe(
+            "base",
+            tmp_path / str(scale),
+            run={"steps": 1},
+            optimizer={"scales": {"text_encoder": scale}, "weight_decay": 0.0, "warmup": 0},
+        )
+        objective = tiny_objective(recipe)
+        before = {
+            name: {k: p.clone() for k, p in module.named_parameters()}
+            for name, module in objective.trained.items()
+        }
+        train(recipe, objective, CPU)
+        return {
+            name: max(float((p - before[name][k]).abs().max()) for k, p in m.named_parameters())
+            for name, m in objective.trained.items()
+        }
+
+    # Adam's first step moves a weight by the rate, whatever the size of its gradient.
+    assert change(0.25) == pytest.approx({"unet": 1e-3, "text_encoder": 2.5e-4}, rel=1e-2)
+    assert change(0.0) == pytest.approx({"unet": 1e-3, "text_encoder": 0.0}, rel=1e-2)
+
+
+def test_a_rate_for_a_module_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    recipe = tiny_recipe("autoencoder", tmp_path, optimizer={"scales": {"text": 0.5}})
+    with pytest.raises(RelayError, match=r"optimizer.scales.text: what learns here is vae"):
+        train_tiny(recipe)

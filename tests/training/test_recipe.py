@@ -42,7 +42,7 @@ def test_overrides_lie_on_top(file: Path) -> None:
     assert recipe.objective.num_relay_train_steps == 200
 
 
-@pytest.mark.parametrize("kind", ["autoencoder", "base", "relay"])
+@pytest.mark.parametrize("kind", ["autoencoder", "base", "relay", "concat"])
 def test_a_resolved_recipe_reads_back_to_the_same(kind: str, tmp_path: Path) -> None:
     recipe = tiny_recipe(kind, tmp_path, model={"init_from": {"vae": "some/where"}})
     file = tmp_path / "resolved.toml"

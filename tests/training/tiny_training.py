@@ -104,6 +104,8 @@ def tiny_recipe(kind: str, out: Path, **changes: dict[str, Any]) -> Recipe:
     }
     if kind != "autoencoder":
         tables["model"] |= {"text_encoder": TEXT_ENCODER, "unet": UNET, "max_tokens": 8}
+    if kind == "concat":
+        tables["model"]["unet"] = {**UNET, "in_channels": 8}
     for name, change in changes.items():
         tables[name] = tables.get(name, {}) | change
     return recipe_from_dict(tables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -32,22 +33,24 @@ def train(
     takes up a whole series where it stopped.
     """
     from relay_diffusion.evaluation.judge.training import JudgeRecipe, judge
+    from relay_diffusion.training.distilling import DistillRecipe, distill, rounds_of
     from relay_diffusion.training.recipe import RECIPES, read_recipe
     from relay_diffusion.training.run import make_objective, run, summary
 
+    kinds = {**RECIPES, "judge": JudgeRecipe, "distill": DistillRecipe}
+    makers = {JudgeRecipe: judge, DistillRecipe: distill}
     begun = time.monotonic()
     for path in recipes:
-        changes = list(set_ or ())
-        if minutes:
-            # At least a step is made, so that a series cannot stand still.
-            left = max(minutes - (time.monotonic() - begun) / 60, 1e-3)
-            changes.append(f"run.max_minutes={left}")
-        recipe = read_recipe(path, changes, {**RECIPES, "judge": JudgeRecipe})
-        make = judge if isinstance(recipe, JudgeRecipe) else make_objective
-        if dry_run:
-            typer.echo(summary(recipe))
-        elif run(recipe, resume, make=make):
-            typer.echo(f"done: {recipe.folder / 'export'}")
-        else:
-            typer.echo(f"stopped before the end of {path}: the same command with --resume goes on")
-            return
+        whole = read_recipe(path, set_ or (), kinds)
+        for recipe in rounds_of(whole) if isinstance(whole, DistillRecipe) else [whole]:
+            if minutes:
+                # At least a step is made, so that a series cannot stand still.
+                left = max(minutes - (time.monotonic() - begun) / 60, 1e-3)
+                recipe = replace(recipe, run=replace(recipe.run, max_minutes=left))
+            if dry_run:
+                typer.echo(summary(recipe))
+            elif run(recipe, resume, make=makers.get(type(recipe), make_objective)):
+                typer.echo(f"done: {recipe.folder / 'export'}")
+            else:
+                typer.echo(f"stopped before the end of {path}: the same with --resume goes on")
+                return

@@ -3,7 +3,11 @@
 docs/math.md derives what is here.
 """
 
-from relay_diffusion.diffusion.distill import distillation_target
+from relay_diffusion.diffusion.distill import (
+    distillation_loss,
+    distillation_target,
+    truncated_snr_weight,
+)
 from relay_diffusion.diffusion.guidance import guide, guided
 from relay_diffusion.diffusion.losses import base_loss, min_snr_weight, relay_loss
 from relay_diffusion.diffusion.prediction import Denoise, eps_to_denoised, v_to_denoised
@@ -17,6 +21,7 @@ __all__ = [
     "NoiseSchedule",
     "Solver",
     "base_loss",
+    "distillation_loss",
     "distillation_target",
     "eps_to_denoised",
     "guide",
@@ -28,5 +33,6 @@ __all__ = [
     "relay_step",
     "sample_base",
     "sample_relay",
+    "truncated_snr_weight",
     "v_to_denoised",
 ]

@@ -1,11 +1,15 @@
-"""Progressive distillation (arXiv:2202.00512): what a student must say to do two steps in one."""
+"""Progressive distillation (arXiv:2202.00512): a student does two steps of its teacher in one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from relay_diffusion.diffusion.numerics import Scalar, per_sample
-from relay_diffusion.diffusion.relay import require_base_stage, step_coefficients
+from relay_diffusion.diffusion.prediction import Denoise
+from relay_diffusion.diffusion.relay import relay_step, require_base_stage, step_coefficients
 
 
 def distillation_target(
@@ -43,3 +47,58 @@ def distillation_target(
     else:
         remainder = remainder - per_sample(on_z_lr, z) * z_lr
     return remainder / per_sample(on_denoised, z)
+
+
+def distillation_loss(
+    student: Denoise,
+    teacher: Denoise,
+    z: Tensor,
+    sigmas: Sequence[Tensor],
+    taus: Sequence[Tensor] | None = None,
+    z_lr: Tensor | None = None,
+) -> Tensor:
+    """How far the student's estimate is from the one that would do the teacher's steps in one.
+
+        z' , z'', ... = Euler steps of the teacher from z
+        loss = mean over C, H, W of (D_student(z, sigma) - D*)^2
+
+    with D* of :func:`distillation_target`, at which the gradient stops. Unweighted: see
+    :func:`truncated_snr_weight`.
+
+    Args:
+        student, teacher: estimates of z_0.
+        z: latents at the first level, (B, C, H, W).
+        sigmas: the teacher's noise levels, each (B,): where it starts, and after each of its steps
+            (three for two steps).
+        taus: relay fractions at the same places, each (B,); None in the base stage.
+        z_lr: low-resolution latent, (B, C, H, W); None in the base stage.
+    Returns: (B,), dtype of the student's estimate.
+    """
+    fractions: Sequence[Scalar] = [0.0] * len(sigmas) if taus is None else taus
+    with torch.no_grad():
+        z_after = z
+        for i in range(len(sigmas) - 1):
+            z_after = relay_step(
+                z_after,
+                teacher(z_after, sigmas[i]),
+                z_lr,
+                sigmas[i],
+                sigmas[i + 1],
+                fractions[i],
+                fractions[i + 1],
+            )
+        target = distillation_target(
+            z, z_after, sigmas[0], sigmas[-1], fractions[0], fractions[-1], z_lr
+        )
+    error = student(z, sigmas[0]) - target
+    return torch.mean(error**2, dim=tuple(range(1, z.ndim)))
+
+
+def truncated_snr_weight(sigma: Tensor) -> Tensor:
+    """Weight of |D - D*|^2 at a noise level (arXiv:2202.00512, section 4).
+
+        w = max(SNR, 1) = max(1 / sigma^2, 1)
+
+    A one-step student starts where SNR is nearly 0 and a weight of SNR would teach it nothing.
+    """
+    return (1 / sigma**2).clamp(min=1.0)

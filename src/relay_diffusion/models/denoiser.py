@@ -41,7 +41,11 @@ class Denoiser:
             )
 
     def __call__(
-        self, context: Tensor, vector: Tensor, guidance: Tensor | float | None = None
+        self,
+        context: Tensor,
+        vector: Tensor,
+        guidance: Tensor | float | None = None,
+        beside: Tensor | None = None,
     ) -> Denoise:
         """``denoise(z, sigma)`` for z (B, C, H, W) in any dtype and sigma (B,); float32 or wider.
 
@@ -50,6 +54,9 @@ class Denoiser:
             vector: (B, 6) original height and width, crop top and left, target height and width,
                 in pixels. It stays in float32: bfloat16 would round 1344 pixels.
             guidance: scale, (B,) or a number, for networks that have it embedded.
+            beside: further latents (B, C', H, W) that the network is given with its noised ones,
+                concatenated along channels: how super-resolution stages other than the relay see
+                the low-resolution picture (SR3, arXiv:2104.07636).
         Raises: RelayError if guidance is given to a network without an embedding for it, or is
             left out where there is one: the network would run as if it had never been distilled.
         """
@@ -61,8 +68,9 @@ class Denoiser:
 
         def denoise(z: Tensor, sigma: Tensor) -> Tensor:
             c_in = (sigma**2 + 1).rsqrt().reshape(-1, 1, 1, 1)
+            x = c_in * z if beside is None else torch.cat([c_in * z, beside], 1)
             prediction = unet(
-                (c_in * z).to(dtype),
+                x.to(dtype),
                 self.schedule.nearest(sigma),
                 encoder_hidden_states=context,
                 timestep_cond=guidance_cond,
@@ -76,9 +84,9 @@ class Denoiser:
     def _whole_text(self, context: Tensor) -> Tensor:
         """What a network reads of the text beside its size conditioning, (B, D) or (B, 0).
 
-        Nothing in CogView3. A network whose conditioning vector has room for D more numbers gets the
-        mean over positions there, as SDXL (arXiv:2307.01952) gets a pooled embedding: each of its
-        blocks then knows what the picture is of, before cross-attention has learned where to look.
+        Nothing in CogView3. A network whose conditioning vector has room for D more numbers gets
+        the mean over positions there, as SDXL (arXiv:2307.01952) gets a pooled embedding: each of
+        its blocks knows what the picture is of, before cross-attention has learned where to look.
         """
         config = self.unet.config
         vector_width = config.projection_class_embeddings_input_dim

@@ -91,14 +91,21 @@ class Run:
     def relay(self, stage: int, size: Size, x: Tensor) -> Tensor:
         """z_0 of a relay stage of that size (H, W) from the picture below it, x (B, 3, H/2, W/2).
 
-        Its start level is that of the doubling that reaches this size from the base size.
+        Its start level is that of the doubling that reaches this size from the base size. A network
+        that takes twice the latent channels is no relay but a plain super-resolution stage, which
+        starts from noise and is given z_lr beside it: what the relay is compared with.
         """
         steps = self.settings.num_relay_steps
         warn_of_untrained_steps(self.pipe.config, "relay", steps)
+        z_lr, eps = self.encode(enlarge(x)), self.noise[stage]
+        unet = self.pipe.relay_unet
+        if unet is not None and unet.config.in_channels == 2 * z_lr.shape[1]:
+            sigmas = self.schedule.sample_sigmas(steps)
+            z = eps * (1 + float(sigmas[0]) ** 2) ** 0.5
+            return self._sample("relay", stage, size, sigmas, sample_base, z, beside=z_lr)
         doubling = max(0, num_doublings(*size, self.pipe.config.base_size) - 1)
         sigmas = self.schedule.relay_sigmas(steps, self.settings.start_of(doubling))
-        z_lr = self.encode(enlarge(x))
-        return self._sample("relay", stage, size, sigmas, sample_relay, z_lr, self.noise[stage])
+        return self._sample("relay", stage, size, sigmas, sample_relay, z_lr, eps)
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents of pictures, float32. Raises: RelayError where they are not finite."""
@@ -116,11 +123,12 @@ class Run:
         sigmas: Tensor,
         sampler: Callable[..., Tensor],
         *start: Tensor,
+        beside: Tensor | None = None,
     ) -> Tensor:
         unet = getattr(self.pipe, f"{kind}_unet")
         if unet is None:
             raise RelayError(f"this cascade was opened without its {kind}_unet: {kind} cannot run")
-        denoise = self._denoise(unet, size)
+        denoise = self._denoise(unet, size, beside)
         indices = self.schedule.nearest(sigmas[:-1]).tolist()
         name = f"{kind} {size[1]}x{size[0]}"
         with StageWatch(self.pipe, stage, name, indices, unet.dtype, self.watch) as watch:
@@ -139,17 +147,18 @@ class Run:
             watch.check_finite()
         return z
 
-    def _denoise(self, unet: Any, size: Size) -> Denoise:
+    def _denoise(self, unet: Any, size: Size, beside: Tensor | None) -> Denoise:
         """The network under its guidance: embedded if it has that, else classifier-free."""
         denoiser = Denoiser(unet, self.schedule, self.pipe.scheduler.config.prediction_type)
         vector = size_conditioning(size, self.text)
         scale = self.settings.guidance_scale
         if unet.config.time_cond_proj_dim is not None:
-            return denoiser(self.text, vector, guidance=scale)
+            return denoiser(self.text, vector, guidance=scale, beside=beside)
         if scale <= 1 or self.text is self.no_text:  # without a prompt both halves are the same
-            return denoiser(self.text, vector)
-        both = denoiser(torch.cat([self.no_text, self.text]), torch.cat([vector, vector]))
-        return guided(both, scale)
+            return denoiser(self.text, vector, beside=beside)
+        twice = None if beside is None else torch.cat([beside, beside])
+        both = torch.cat([self.no_text, self.text])
+        return guided(denoiser(both, torch.cat([vector, vector]), beside=twice), scale)
 
     def _finite(self, values: Tensor, what: str) -> Tensor:
         if not bool(values.sum().isfinite()):

@@ -82,11 +82,10 @@ def reconstruction_loss(
         R(x', x) = |x' - x| + gradient (|d_h x' - d_h x| + |d_w x' - d_w x|)
         loss = R(x', x) + equivariance R(decode(half z'), half x) + kl KL
 
-    each |.| a mean over the sample, d_h and d_w differences of neighbouring pixels, half the mean of
-    2x2. The noise makes the decoder bear the small errors of a diffusion model; it is relative to
-    the sample's own latents, so that it cannot be escaped by scaling them up. That latents of half
-    the size decode to the picture of half the size (EQ-VAE, arXiv:2502.09509) keeps a latent smooth
-    where its picture is, which a diffusion model learns sooner.
+    each |.| a mean over the sample, d_h and d_w differences of neighbouring pixels, half the mean
+    of 2x2. The noise makes the decoder bear the small errors of a diffusion model; it is relative
+    to the sample's own latents, so that it cannot be escaped by scaling them up. With equivariance
+    (EQ-VAE, arXiv:2502.09509) latents of half the size decode to the picture of half the size.
 
     Args: x (B, 3, H, W) in [-1, 1].
     Returns: (B,) float32.

@@ -9,18 +9,20 @@ from diffusers.models.attention_processor import AttnProcessor
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.autoencoder import autoencoder
-from relay_diffusion.training.denoising import base, relay
+from relay_diffusion.training.denoising import base
 from relay_diffusion.training.feed import Source
 from relay_diffusion.training.networks import Networks, build_networks
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.recipe import (
     AutoencoderRecipe,
     BaseRecipe,
+    ConcatRecipe,
     Recipe,
     RelayRecipe,
     TextRecipe,
 )
 from relay_diffusion.training.text import text
+from relay_diffusion.training.upscaling import concat, relay
 
 
 def pick_device(recipe: Recipe) -> torch.device:
@@ -61,5 +63,7 @@ def objective_of(
     stage = (networks.unet, networks.text_encoder, networks.tokenizer, networks.vae, source, device)
     if isinstance(recipe, BaseRecipe):
         return base(recipe, *stage)
+    if isinstance(recipe, ConcatRecipe):
+        return concat(recipe, *stage)
     assert isinstance(recipe, RelayRecipe)
     return relay(recipe, *stage)

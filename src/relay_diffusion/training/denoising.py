@@ -1,4 +1,7 @@
-"""The objectives of the two diffusion stages, base and relay, on latents of a fixed autoencoder."""
+"""The base objective, and what every denoising objective is made of: draws, weights, validation.
+
+All of them work on latents of a fixed autoencoder.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from relay_diffusion.diffusion import NoiseSchedule, base_loss, relay_loss
-from relay_diffusion.models.autoencoder import decode, encode
+from relay_diffusion.diffusion import NoiseSchedule, base_loss
+from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.models.text import encode_text, tokenize
@@ -19,8 +21,8 @@ from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
 from relay_diffusion.training.networks import save_half
 from relay_diffusion.training.objective import Objective
-from relay_diffusion.training.preview import preview_base, preview_relay
-from relay_diffusion.training.recipe import BaseObjective, BaseRecipe, RelayRecipe
+from relay_diffusion.training.preview import preview_base
+from relay_diffusion.training.recipe import BaseObjective, BaseRecipe, ConcatRecipe, RelayRecipe
 
 NUM_BANDS = 4
 
@@ -35,11 +37,11 @@ def base(
     device: torch.device,
 ) -> Objective:
     """Train ``unet`` and ``text_encoder`` together; ``vae`` is fixed."""
-    schedule = _schedule(device)
+    schedule = schedule_on(device)
     denoiser = Denoiser(unet, schedule, recipe.model.prediction_type)
     stream = source("train", recipe.data.views)
     settings = recipe.objective
-    _freeze(vae)
+    freeze(vae)
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
         return {
@@ -54,14 +56,12 @@ def base(
         loss = base_loss(denoise, batch["z_0"], t, eps, schedule)
         return loss * loss_weight(schedule.sigma(t), settings)
 
-    loss, validate = _loss_and_validation(
+    loss, validate = loss_and_validation(
         recipe, sample_loss, schedule.num_train_steps, prepare, source, device
     )
 
     def preview() -> tuple[Tensor, int]:
-        return preview_base(
-            recipe, denoiser, text_encoder, tokenizer, vae, schedule, source, device
-        )
+        return preview_base(recipe, denoiser, text_encoder, tokenizer, vae, source, device)
 
     def export(folder: Path) -> None:
         save_half(unet, folder / "base_unet")
@@ -77,75 +77,6 @@ def base(
         validate=validate,
         preview=preview,
     )
-
-
-def relay(
-    recipe: RelayRecipe,
-    unet: Any,
-    text_encoder: Any,
-    tokenizer: Any,
-    vae: Any,
-    source: Source,
-    device: torch.device,
-) -> Objective:
-    """Train ``unet`` as the relay stage; ``vae`` and ``text_encoder`` are fixed."""
-    schedule = _schedule(device)
-    denoiser = Denoiser(unet, schedule, recipe.model.prediction_type)
-    stream = source("train", recipe.data.views)
-    settings = recipe.objective
-    _freeze(vae)
-    _freeze(text_encoder)
-
-    def prepare(pictures: Pictures, draws: Draws) -> Batch:
-        x = pictures.x.to(device)
-        through_vae = draws.uniform("through_vae") < settings.through_vae
-        return {
-            "z_0": encode(vae, x),
-            "z_lr": encode(vae, low_resolution(vae, x, through_vae)),
-            "input_ids": tokenize(tokenizer, pictures.captions, recipe.model.max_tokens).to(device),
-            "time_ids": pictures.time_ids.to(device),
-        }
-
-    def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
-        context = encode_text(text_encoder, batch["input_ids"]) * keep[:, None, None]
-        denoise = denoiser(context, batch["time_ids"])
-        num_steps = settings.num_relay_train_steps
-        loss = relay_loss(denoise, batch["z_0"], batch["z_lr"], t, eps, schedule, num_steps)
-        return loss * loss_weight(schedule.sigma(t), settings)
-
-    loss, validate = _loss_and_validation(
-        recipe, sample_loss, settings.num_relay_train_steps, prepare, source, device
-    )
-
-    def preview() -> tuple[Tensor, int]:
-        return preview_relay(
-            recipe, denoiser, text_encoder, tokenizer, vae, schedule, source, device
-        )
-
-    return Objective(
-        trained={"unet": unet},
-        feed=Feed(stream, prepare, recipe.data, recipe.run.seed, device),
-        loss=loss,
-        export=lambda folder: save_half(unet, folder / "relay_unet"),
-        validate=validate,
-        preview=preview,
-    )
-
-
-def low_resolution(vae: Any, x: Tensor, through_vae: Tensor) -> Tensor:
-    """The picture as the stage below would hand it up: bilinear down by 2, for some samples through
-    the autoencoder at that size, bilinear up by 2.
-
-    Args:
-        x: (B, 3, H, W) in [-1, 1].
-        through_vae: (B,) bool.
-    Returns: (B, 3, H, W) in [-1, 1].
-    """
-    small = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
-    rows = torch.nonzero(through_vae).flatten()
-    if len(rows):
-        small[rows] = decode(vae, encode(vae, small[rows])).to(small.dtype).clamp(-1, 1)
-    return F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def loss_weight(sigma: Tensor, settings: BaseObjective) -> Tensor:
@@ -183,8 +114,8 @@ SampleLoss = Callable[[Batch, Tensor, Tensor, Tensor], Tensor]
 """(batch, t, eps, keep) -> (B,): the loss with all that is random given."""
 
 
-def _loss_and_validation(
-    recipe: BaseRecipe | RelayRecipe,
+def loss_and_validation(
+    recipe: BaseRecipe | ConcatRecipe | RelayRecipe,
     sample_loss: SampleLoss,
     num_steps: int,
     prepare: Callable[[Pictures, Draws], Batch],
@@ -243,10 +174,10 @@ class _Validation:
         return figures
 
 
-def _schedule(device: torch.device) -> NoiseSchedule:
+def schedule_on(device: torch.device) -> NoiseSchedule:
     """On the device of the run, so that looking a level up does not wait for a copy."""
     return NoiseSchedule(NoiseSchedule.scaled_linear().sigmas.to(device))
 
 
-def _freeze(module: nn.Module) -> None:
+def freeze(module: nn.Module) -> None:
     module.requires_grad_(False).eval()

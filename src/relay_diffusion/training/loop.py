@@ -47,8 +47,8 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     rows = torch.arange(rank * share, (rank + 1) * share, device=device)
 
     modules = objective.trained
-    parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
-    optimizer = build_optimizer(modules.values(), recipe.optimizer)
+    optimizer = build_optimizer(modules, recipe.optimizer)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     ema = Ema(modules, recipe.ema)
     checkpoints = Checkpoints(recipe.folder / "checkpoints", recipe.checkpoint.keep)
     start = _restore(checkpoints, recipe, modules, ema, optimizer, resume)
@@ -75,7 +75,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             torch.manual_seed(run.seed * 1_000_003 + step)
             lr = recipe.optimizer.lr_at(step, run.steps)
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["scale"]
 
             before = time.perf_counter()
             batch = objective.feed(step)

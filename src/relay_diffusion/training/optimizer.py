@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import nn
+
+from relay_diffusion.errors import RelayError
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class OptimizerSettings:
 
     ``schedule`` falls from ``lr`` to ``final * lr`` over the last ``decay_steps`` steps of the run
     (0: all steps after the warm-up). ``clip`` bounds the norm of the whole gradient (0: never).
+    ``scales`` multiplies the rate of a module by its name; 0 keeps the module as it is.
     ``accumulate`` splits each batch into that many parts, to save memory; the result is the same.
     """
 
@@ -29,6 +32,7 @@ class OptimizerSettings:
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     decay_steps: int = 0
     final: float = 0.0
+    scales: dict[str, float] = field(default_factory=dict)
     accumulate: int = 1
 
     def __post_init__(self) -> None:
@@ -46,15 +50,33 @@ class OptimizerSettings:
         return lr * (1 - (1 - self.final) * fall)
 
 
-def build_optimizer(modules: Iterable[nn.Module], settings: OptimizerSettings) -> torch.optim.AdamW:
-    """AdamW over all that learns; weight decay on matrices and kernels, not on gains and biases."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+def build_optimizer(
+    modules: Mapping[str, nn.Module], settings: OptimizerSettings
+) -> torch.optim.AdamW:
+    """AdamW over all that learns; weight decay on matrices and kernels, not on gains and biases.
+
+    Each group has its module's ``scale``, and parameters whose scale is 0 no longer ask for
+    gradients. Raises: RelayError if a scale is for no module, or nothing is left to learn.
+    """
+    unknown = settings.scales.keys() - modules.keys()
+    if unknown:
+        raise RelayError(
+            f"optimizer.scales.{min(unknown)}: what learns here is {', '.join(modules)}"
+        )
+    groups = []
+    for name, module in modules.items():
+        scale = settings.scales.get(name, 1.0)
+        if scale == 0:
+            module.requires_grad_(False)
+        learning = [p for p in module.parameters() if p.requires_grad]
+        for matrices, decay in ((True, settings.weight_decay), (False, 0.0)):
+            params = [p for p in learning if (p.ndim >= 2) == matrices]
+            if params:
+                groups.append({"params": params, "weight_decay": decay, "scale": scale})
+    if not groups:
+        raise RelayError("optimizer.scales leaves nothing to learn")
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        groups,
         lr=settings.lr,
         betas=settings.betas,
         eps=settings.eps,

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relay_diffusion.data.view import View
-from relay_diffusion.diffusion import Denoise, NoiseSchedule, guided, sample_base, sample_relay
+from relay_diffusion.diffusion import Denoise, guided, sample_base, sample_relay
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.text import encode_text, tokenize
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Source
-from relay_diffusion.training.recipe import BaseRecipe, RelayRecipe
+from relay_diffusion.training.recipe import BaseRecipe, ConcatRecipe, RelayRecipe
 
 
 def preview_base(
@@ -24,7 +24,6 @@ def preview_base(
     text_encoder: Any,
     tokenizer: Any,
     vae: Any,
-    schedule: NoiseSchedule,
     source: Source,
     device: torch.device,
 ) -> tuple[Tensor, int]:
@@ -36,22 +35,21 @@ def preview_base(
     denoise = _guided(denoiser, text_encoder, tokenizer, prompts, held.time_ids.to(device), recipe)
     shape = encode(vae, held.x[:1].to(device)).shape[1:]
     eps = Draws.of_batch(0, "preview", 0, num, device).normal("eps", *shape)
-    sigmas = schedule.sample_sigmas(recipe.preview.num_steps)
+    sigmas = denoiser.schedule.sample_sigmas(recipe.preview.num_steps)
     z = sample_base(denoise, eps * (1 + sigmas[0].item() ** 2) ** 0.5, sigmas)
     return decode(vae, z).clamp(-1, 1), 8
 
 
-def preview_relay(
-    recipe: RelayRecipe,
+def preview_upscaling(
+    recipe: RelayRecipe | ConcatRecipe,
     denoiser: Denoiser,
     text_encoder: Any,
     tokenizer: Any,
     vae: Any,
-    schedule: NoiseSchedule,
     source: Source,
     device: torch.device,
 ) -> tuple[Tensor, int]:
-    """Held-out pictures in threes: the low-resolution one enlarged, the relay's, the truth."""
+    """Held-out pictures in threes: the low-resolution one enlarged, the stage's, the truth."""
     side = recipe.data.views[0].side
     held = source("held-out", (View(side),)).batch(0, recipe.preview.num_pictures)
     x = held.x.to(device)
@@ -60,11 +58,18 @@ def preview_relay(
     x_lr = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
     z_lr = encode(vae, x_lr)
     eps = Draws.of_batch(0, "preview", 0, len(x), device).normal("eps", *z_lr.shape[1:])
-    time_ids = held.time_ids.to(device)
-    denoise = _guided(denoiser, text_encoder, tokenizer, list(held.captions), time_ids, recipe)
-    start = recipe.objective.num_relay_train_steps
-    sigmas = schedule.relay_sigmas(min(recipe.preview.num_steps, start), start)
-    made = decode(vae, sample_relay(denoise, z_lr, eps, sigmas)).clamp(-1, 1)
+    time_ids, captions = held.time_ids.to(device), list(held.captions)
+    schedule, num_steps = denoiser.schedule, recipe.preview.num_steps
+    if isinstance(recipe, RelayRecipe):
+        denoise = _guided(denoiser, text_encoder, tokenizer, captions, time_ids, recipe)
+        start = recipe.objective.num_relay_train_steps
+        sigmas = schedule.relay_sigmas(min(num_steps, start), start)
+        z = sample_relay(denoise, z_lr, eps, sigmas)
+    else:
+        denoise = _guided(denoiser, text_encoder, tokenizer, captions, time_ids, recipe, z_lr)
+        sigmas = schedule.sample_sigmas(num_steps)
+        z = sample_base(denoise, eps * (1 + sigmas[0].item() ** 2) ** 0.5, sigmas)
+    made = decode(vae, z).clamp(-1, 1)
     return torch.stack([x_lr, made, x], 1).flatten(0, 1), 6
 
 
@@ -74,9 +79,12 @@ def _guided(
     tokenizer: Any,
     prompts: list[str],
     time_ids: Tensor,
-    recipe: BaseRecipe | RelayRecipe,
+    recipe: BaseRecipe | ConcatRecipe | RelayRecipe,
+    beside: Tensor | None = None,
 ) -> Denoise:
     input_ids = tokenize(tokenizer, prompts, recipe.model.max_tokens).to(time_ids.device)
     context = encode_text(text_encoder, input_ids)
     both = torch.cat([torch.zeros_like(context), context])
-    return guided(denoiser(both, torch.cat([time_ids, time_ids])), recipe.preview.guidance)
+    twice = None if beside is None else torch.cat([beside, beside])
+    pair = denoiser(both, torch.cat([time_ids, time_ids]), beside=twice)
+    return guided(pair, recipe.preview.guidance)

@@ -167,8 +167,8 @@ class CheckpointSettings:
 @dataclass(frozen=True)
 class AutoencoderObjective:
     """L1 + ``gradient`` * L1 of finite differences (+ ``kl`` * KL for ``AutoencoderKL``), decoding
-    from latents with normal noise of ``latent_noise`` times their root mean square; ``equivariance``
-    times the same again at half the size."""
+    from latents with normal noise of ``latent_noise`` times their root mean square;
+    ``equivariance`` times the same again at half the size."""
 
     gradient: float = 1.0
     latent_noise: float = 0.03
@@ -195,19 +195,29 @@ class BaseObjective:
 
 
 @dataclass(frozen=True)
-class RelayObjective(BaseObjective):
+class ConcatObjective(BaseObjective):
+    """Super-resolution that is given the low-resolution latents beside the noised ones, what the
+    relay is compared with. ``model.unet`` has twice the latent channels as ``in_channels``.
+
+    Attributes:
+        through_vae: share of samples whose low-resolution picture passes through the autoencoder
+            at its own size, as it does in use.
+    """
+
+    through_vae: float = 0.5
+
+
+@dataclass(frozen=True)
+class RelayObjective(ConcatObjective):
     """The relay loss (docs/math.md, Relay stage).
 
     Attributes:
         num_relay_train_steps: T_r, where the mean is all low-resolution.
-        through_vae: share of samples whose low-resolution picture passes through the autoencoder
-            at its own size, as it does in use.
     """
 
     offset_noise: float = 0.05
     min_snr_gamma: float = 0.0
     num_relay_train_steps: int = 500
-    through_vae: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -258,6 +268,11 @@ class BaseRecipe(Recipe):
 
 
 @dataclass(frozen=True)
+class ConcatRecipe(Recipe):
+    objective: ConcatObjective = ConcatObjective()
+
+
+@dataclass(frozen=True)
 class RelayRecipe(Recipe):
     objective: RelayObjective = RelayObjective()
 
@@ -269,6 +284,7 @@ RECIPES: Kinds = {
     "text": TextRecipe,
     "base": BaseRecipe,
     "relay": RelayRecipe,
+    "concat": ConcatRecipe,
 }
 
 

@@ -1,0 +1,138 @@
+"""The objectives of stages that double a picture: the relay, and what it is compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from relay_diffusion.diffusion import base_loss, relay_loss
+from relay_diffusion.models.autoencoder import decode, encode
+from relay_diffusion.models.denoiser import Denoiser
+from relay_diffusion.models.text import encode_text, tokenize
+from relay_diffusion.training.denoising import (
+    SampleLoss,
+    freeze,
+    loss_and_validation,
+    loss_weight,
+    schedule_on,
+)
+from relay_diffusion.training.draws import Draws
+from relay_diffusion.training.feed import Batch, Feed, Pictures, Source
+from relay_diffusion.training.networks import save_half
+from relay_diffusion.training.objective import Objective
+from relay_diffusion.training.preview import preview_upscaling
+from relay_diffusion.training.recipe import ConcatRecipe, RelayRecipe
+
+
+def relay(
+    recipe: RelayRecipe,
+    unet: Any,
+    text_encoder: Any,
+    tokenizer: Any,
+    vae: Any,
+    source: Source,
+    device: torch.device,
+) -> Objective:
+    """Train ``unet`` as the relay stage; ``vae`` and ``text_encoder`` are fixed."""
+    settings = recipe.objective
+    denoiser = _denoiser(recipe, unet, device)
+    num_steps = settings.num_relay_train_steps
+
+    def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
+        schedule = denoiser.schedule
+        context = encode_text(text_encoder, batch["input_ids"]) * keep[:, None, None]
+        denoise = denoiser(context, batch["time_ids"])
+        loss = relay_loss(denoise, batch["z_0"], batch["z_lr"], t, eps, schedule, num_steps)
+        return loss * loss_weight(schedule.sigma(t), settings)
+
+    return _upscaling(
+        recipe, denoiser, text_encoder, tokenizer, vae, source, device, sample_loss, num_steps
+    )
+
+
+def concat(
+    recipe: ConcatRecipe,
+    unet: Any,
+    text_encoder: Any,
+    tokenizer: Any,
+    vae: Any,
+    source: Source,
+    device: torch.device,
+) -> Objective:
+    """Train ``unet`` to draw the larger picture from noise, z_lr beside its noised latents."""
+    denoiser = _denoiser(recipe, unet, device)
+
+    def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
+        schedule = denoiser.schedule
+        context = encode_text(text_encoder, batch["input_ids"]) * keep[:, None, None]
+        denoise = denoiser(context, batch["time_ids"], beside=batch["z_lr"])
+        loss = base_loss(denoise, batch["z_0"], t, eps, schedule)
+        return loss * loss_weight(schedule.sigma(t), recipe.objective)
+
+    num_steps = denoiser.schedule.num_train_steps
+    return _upscaling(
+        recipe, denoiser, text_encoder, tokenizer, vae, source, device, sample_loss, num_steps
+    )
+
+
+def _upscaling(
+    recipe: RelayRecipe | ConcatRecipe,
+    denoiser: Denoiser,
+    text_encoder: Any,
+    tokenizer: Any,
+    vae: Any,
+    source: Source,
+    device: torch.device,
+    sample_loss: SampleLoss,
+    num_steps: int,
+) -> Objective:
+    freeze(vae)
+    freeze(text_encoder)
+
+    def prepare(pictures: Pictures, draws: Draws) -> Batch:
+        x = pictures.x.to(device)
+        through_vae = draws.uniform("through_vae") < recipe.objective.through_vae
+        return {
+            "z_0": encode(vae, x),
+            "z_lr": encode(vae, low_resolution(vae, x, through_vae)),
+            "input_ids": tokenize(tokenizer, pictures.captions, recipe.model.max_tokens).to(device),
+            "time_ids": pictures.time_ids.to(device),
+        }
+
+    loss, validate = loss_and_validation(recipe, sample_loss, num_steps, prepare, source, device)
+    stream = source("train", recipe.data.views)
+
+    def preview() -> tuple[Tensor, int]:
+        return preview_upscaling(recipe, denoiser, text_encoder, tokenizer, vae, source, device)
+
+    return Objective(
+        trained={"unet": denoiser.unet},
+        feed=Feed(stream, prepare, recipe.data, recipe.run.seed, device),
+        loss=loss,
+        export=lambda folder: save_half(denoiser.unet, folder / "relay_unet"),
+        validate=validate,
+        preview=preview,
+    )
+
+
+def low_resolution(vae: Any, x: Tensor, through_vae: Tensor) -> Tensor:
+    """The picture as the stage below would hand it up: bilinear down by 2, for some samples through
+    the autoencoder at that size, bilinear up by 2.
+
+    Args:
+        x: (B, 3, H, W) in [-1, 1].
+        through_vae: (B,) bool.
+    Returns: (B, 3, H, W) in [-1, 1].
+    """
+    small = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
+    rows = torch.nonzero(through_vae).flatten()
+    if len(rows):
+        small[rows] = decode(vae, encode(vae, small[rows])).to(small.dtype).clamp(-1, 1)
+    return F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _denoiser(recipe: RelayRecipe | ConcatRecipe, unet: Any, device: torch.device) -> Denoiser:
+    return Denoiser(unet, schedule_on(device), recipe.model.prediction_type)

@@ -1,0 +1,114 @@
+"""Distillation as a series of runs, each starting from what the one before has learned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from tiny_training import CPU, TEXT_ENCODER, UNET, VAE, Squares, tokenizer
+
+from relay_diffusion.diffusion import NoiseSchedule
+from relay_diffusion.errors import RelayError
+from relay_diffusion.models.denoiser import Denoiser
+from relay_diffusion.models.scheduler import cascade_scheduler
+from relay_diffusion.training.distilling import DistillRecipe, distill, rounds_of
+from relay_diffusion.training.loop import train
+from relay_diffusion.training.networks import (
+    build_text_encoder,
+    build_unet,
+    build_vae,
+    save_half,
+)
+from relay_diffusion.training.recipe import recipe_from_dict
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> Path:
+    """A cascade folder with random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path / "teacher"
+    folder.mkdir()
+    vae, text_encoder = build_vae(VAE), build_text_encoder(TEXT_ENCODER, 8)
+    for name, module in {
+        "vae": vae,
+        "text_encoder": text_encoder,
+        "base_unet": build_unet(UNET, 4, 16),
+        "relay_unet": build_unet(UNET, 4, 16),
+    }.items():
+        save_half(module, folder / name)
+    tokenizer().save_pretrained(folder / "tokenizer")
+    cascade_scheduler("v_prediction").save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps({"max_tokens": 8}))
+    return folder
+
+
+def recipe_for(teacher: Path, **objective: Any) -> DistillRecipe:
+    rounds = [{"num_steps": 4, "steps": 3}, {"num_steps": 2, "steps": 2, "lr": 1e-4}]
+    recipe = recipe_from_dict(
+        {
+            "run": {
+                "name": "fast",
+                "objective": "distill",
+                "steps": 1,
+                "out": str(teacher.parent / "runs"),
+            },
+            "data": {"batch_size": 4, "views": [{"size": 32}]},
+            "optimizer": {"lr": 1e-3, "warmup": 0, "schedule": "constant"},
+            "validation": {"every": 1, "num_pictures": 4},
+            "preview": {"every": 0},
+            "checkpoint": {"every": 2},
+            "objective": {"teacher": str(teacher), "rounds": rounds, **objective},
+        },
+        {"distill": DistillRecipe},
+    )
+    assert isinstance(recipe, DistillRecipe)
+    return recipe
+
+
+@pytest.mark.parametrize("stage", ["base", "relay"])
+def test_each_round_starts_from_the_average_of_the_one_before(teacher: Path, stage: str) -> None:
+    first, second = rounds_of(recipe_for(teacher, stage=stage))
+    assert (first.run.name, second.run.name) == ("fast_4", "fast_2")
+    assert (first.run.steps, second.run.steps) == (3, 2)
+    assert (first.optimizer.lr, second.optimizer.lr) == (1e-3, 1e-4)
+    assert train(first, distill(first, Squares, CPU), CPU)
+    made = UNet2DConditionModel.from_pretrained(first.folder / "export" / f"{stage}_unet").float()
+    assert made.config.time_cond_proj_dim == 64
+    student = distill(second, Squares, CPU).trained["unet"]
+    for name, value in student.state_dict().items():
+        assert torch.equal(value, made.state_dict()[name]), name
+    assert train(second, distill(second, Squares, CPU), CPU)
+    log = [json.loads(line) for line in (second.folder / "log.jsonl").read_text().splitlines()]
+    assert {"validation/loss", "validation/loss_step_0", "validation/loss_step_1"} <= {
+        key for line in log for key in line
+    }
+
+
+@torch.no_grad()
+def test_an_untrained_student_says_what_its_teacher_says_without_guidance(teacher: Path) -> None:
+    first = next(rounds_of(recipe_for(teacher)))
+    student = distill(first, Squares, CPU).trained["unet"]
+    unet = build_unet(str(teacher / "base_unet"), 0, 0)
+    schedule = NoiseSchedule.scaled_linear()
+    z, context = torch.randn(2, 4, 4, 4), torch.randn(2, 8, 16)
+    vector, sigma = torch.full((2, 6), 32.0), schedule.sigmas[[900, 100]]
+    told = Denoiser(student, schedule, "v_prediction")(context, vector, guidance=5.0)(z, sigma)
+    plain = Denoiser(unet, schedule, "v_prediction")(context, vector)(z, sigma)
+    torch.testing.assert_close(told, plain)
+
+
+def test_rounds_that_do_not_halve_are_refused(teacher: Path) -> None:
+    rounds = [{"num_steps": 8, "steps": 1}, {"num_steps": 2, "steps": 1}]
+    with pytest.raises(RelayError, match="8 steps is followed by one of 2; each must have half"):
+        recipe_for(teacher, rounds=rounds)
+
+
+def test_a_teacher_of_another_noise_schedule_is_refused(teacher: Path) -> None:
+    file = teacher / "scheduler" / "scheduler_config.json"
+    file.write_text(file.read_text().replace("0.012", "0.02"))
+    with pytest.raises(RelayError, match=r"beta_end of .* is 0.02, the student's is 0.012"):
+        distill(next(rounds_of(recipe_for(teacher))), Squares, CPU)
