@@ -28,7 +28,8 @@ COMMANDS = {
     "assemble": "Make a cascade folder of trained stages.",
     "scenes": "Draw pictures of the scene world.",
     "models": "List the cascades that can be named.",
-    "evaluate": "Measure a cascade.",
+    "evaluate": "Measure models: pictures, scores, a report.",
+    "arena": "Compare pictures of models by eye, blind, in the browser.",
 }
 
 
