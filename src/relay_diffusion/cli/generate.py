@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,21 @@ def generate(
     eta: Annotated[
         float | None, typer.Option(help="Fresh noise per step, 0 to 1. (default: 0)")
     ] = None,
+    expand: Annotated[
+        bool | None,
+        typer.Option(
+            "--expand/--no-expand",
+            help="Rewrite prompts into the long form that the model was trained on.",
+            show_default=False,
+        ),
+    ] = None,
+    expander: Annotated[
+        str | None,
+        typer.Option(help="scenes, openai or transformers; expands. (default: the model's own)"),
+    ] = None,
+    expander_model: Annotated[
+        str | None, typer.Option(help="Name, folder or hub id of the language model.")
+    ] = None,
     from_: Annotated[
         Path | None,
         typer.Option("--from", help="Make this picture again; other options change it."),
@@ -60,7 +76,13 @@ def generate(
     from relay_diffusion.pipelines.outputs import PictureFolder
 
     before = read_parameters(from_) if from_ else None
-    wanted = read_prompts(prompt or [], prompts) or ([before.prompt] if before else [])
+    typed = read_prompts(prompt or [], prompts)
+    wanted = typed or ([before.prompt] if before else [])
+    # A picture made again is made of the text that it was made of, not of a new one.
+    keep = before and not typed and expand is not False and not expander
+    again = before.expanded_prompt if before and keep else None
+    if expander_model and not (expander or expand):
+        raise RelayError("--expander-model goes with --expander, or with --expand")
     if not wanted:
         raise RelayError('no prompt: relay generate "a red fox", or --prompts FILE')
     if not all(text.strip() for text in wanted):
@@ -95,8 +117,16 @@ def generate(
 
     where = pick_device(device)
     precision = pick_dtype(given["dtype"] or "auto", where)
+    first = secrets.randbelow(10**6) if given["seed"] is None else given["seed"]
+    num_pictures = len(wanted) * num
+    if expander or (expand and again is None):
+        pairs = [(text, first + index) for text in wanted for index in range(num)]
+        expanded = _expanded(pairs, given["model"] or "starter", expander or True, expander_model)
+    else:
+        expanded = [again] * num_pictures
+    read = [text or wanted[index // num] for index, text in enumerate(expanded)]
     pipe, texts = open_with_texts(
-        wanted,
+        [one for one, _ in groupby(read)],
         given["negative_prompt"],
         given["model"] or "starter",
         device=where,
@@ -113,15 +143,15 @@ def generate(
         solver=given["solver"],
         eta=given["eta"] or 0.0,
     )
-    first = secrets.randbelow(10**6) if given["seed"] is None else given["seed"]
-    num_pictures = len(wanted) * num
     grid = Grid(num_pictures, columns_for(len(wanted), num), (width, height))
     # One at a time: in a batch, rounding would make a picture depend on its neighbours, and --from
     # could not make it again bit for bit.
     for index in range(num_pictures):
         text, own_seed = wanted[index // num], first + index % num
-        if index % num == 0:
+        if index == 0 or read[index] != read[index - 1]:
             embeds, negative_embeds = next(texts)
+            if expanded[index]:
+                typer.echo(f"expanded: {read[index]}", err=True)
         if num_pictures > 1:
             pipe.set_progress_bar_config(**BARS, postfix=f"picture {index + 1} of {num_pictures}")
         picture = pipe(
@@ -151,6 +181,7 @@ def generate(
             dtype=str(precision).removeprefix("torch."),
             low_memory=bool(given["low_memory"]),
             version=__version__,
+            expanded_prompt=expanded[index],
         )
         path = folder.next(f"{text[:60]} seed {own_seed}")
         save_picture(picture, path, asdict(parameters), parameters.to_text())
@@ -160,6 +191,17 @@ def generate(
         path = folder.next(f"grid of {num_pictures}")
         grid.image.save(path)
         typer.echo(path)
+
+
+def _expanded(
+    pairs: list[tuple[str, int]], model: str, choice: bool | str, expander_model: str | None
+) -> list[str | None]:
+    """The long form of each prompt by the seed of its picture, None where it stays as typed."""
+    from relay_diffusion.pipelines.opening import open_expansion
+
+    expand = open_expansion(model, choice, expander_model)
+    texts = [(expand(prompt, seed), prompt) for prompt, seed in pairs]
+    return [text if text != prompt else None for text, prompt in texts]
 
 
 def parse_size(text: str) -> tuple[int, int]:

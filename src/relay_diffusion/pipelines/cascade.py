@@ -12,7 +12,7 @@ from torch import Tensor
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.pipelines.components import CascadeComponents
-from relay_diffusion.pipelines.noise import Generators, Latents
+from relay_diffusion.pipelines.noise import Generators, Latents, split_generators
 from relay_diffusion.pipelines.pictures import (
     OutputType,
     check_output_type,
@@ -22,7 +22,8 @@ from relay_diffusion.pipelines.pictures import (
     pad_to_multiple,
     to_pixels,
 )
-from relay_diffusion.pipelines.prompting import as_list
+from relay_diffusion.pipelines.prompting import as_list, for_each
+from relay_diffusion.pipelines.prompts import Expander
 from relay_diffusion.pipelines.run import Run
 from relay_diffusion.pipelines.settings import resolve_settings
 from relay_diffusion.pipelines.watch import StepCallback, WatchOptions
@@ -35,10 +36,12 @@ class RelayPipelineOutput(BaseOutput):
     Attributes:
         images: the pictures, in the form asked for.
         stages: those of every stage, smallest first; the last is ``images``.
+        prompts: the text that each picture was made of, if prompts were expanded.
     """
 
     images: Any
     stages: list[Any]
+    prompts: list[str] | None = None
 
 
 class RelayPipeline(CascadeComponents):
@@ -57,6 +60,7 @@ class RelayPipeline(CascadeComponents):
         width: int | None = None,
         *,
         negative_prompt: str | Sequence[str] | None = None,
+        expand: bool | str | Expander | None = None,
         num_inference_steps: int | None = None,
         num_relay_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -83,6 +87,9 @@ class RelayPipeline(CascadeComponents):
             prompt: one, or several; an empty one is unconditional.
             height, width: in pixels; None is twice the base size. See ``stages_for``.
             negative_prompt: takes the place of the zeroed embedding in the unconditional half.
+            expand: rewrite the prompts into the long form that the cascade was trained on, each
+                picture's by the seed of its generator: True is the cascade's own expander, or its
+                name ("scenes", "openai", "transformers"), or an ``Expander``.
             num_inference_steps, num_relay_steps: of the base stage, of each relay stage.
             guidance_scale: classifier-free, off at 1 and below; or embedded in distilled networks.
             num_images_per_prompt: pictures of one prompt stand side by side in the result.
@@ -114,6 +121,15 @@ class RelayPipeline(CascadeComponents):
             solver=solver,
             eta=eta,
         )
+        expanded = None
+        if expand and prompt is not None:
+            prompts = for_each(as_list(prompt), num_images_per_prompt)
+            generator = split_generators(generator, len(prompts))
+            seeds = [own.initial_seed() for own in generator]
+            prompt = expanded = self.expand_prompts(prompts, expand, seeds)
+            negative_prompt = for_each(negative_prompt, num_images_per_prompt)
+            negative_prompt_embeds = for_each(negative_prompt_embeds, num_images_per_prompt)
+            num_images_per_prompt = 1
         text = self.encode_prompt(
             prompt, negative_prompt, num_images_per_prompt, prompt_embeds, negative_prompt_embeds
         )
@@ -130,7 +146,7 @@ class RelayPipeline(CascadeComponents):
             stages.append(z if output_type == "latent" else from_pixels(x, output_type))
             z = run.relay(stage, size, x)
         stages.append(z if output_type == "latent" else from_pixels(run.decode(z), output_type))
-        return self._output(stages, return_dict)
+        return self._output(stages, return_dict, expanded)
 
     @torch.no_grad()
     def upscale(
@@ -204,7 +220,9 @@ class RelayPipeline(CascadeComponents):
                 break
         return self._output(stages, return_dict)
 
-    def _output(self, stages: list[Any], return_dict: bool) -> Any:
+    def _output(
+        self, stages: list[Any], return_dict: bool, prompts: list[str] | None = None
+    ) -> Any:
         self.maybe_free_model_hooks()
-        output = RelayPipelineOutput(images=stages[-1], stages=stages)
+        output = RelayPipelineOutput(images=stages[-1], stages=stages, prompts=prompts)
         return output if return_dict else (output.images, output.stages)

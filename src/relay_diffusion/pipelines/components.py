@@ -18,6 +18,7 @@ from relay_diffusion.pipelines.folder import check_cascade_folder, check_weights
 from relay_diffusion.pipelines.notices import warn_once
 from relay_diffusion.pipelines.pictures import check_pixels
 from relay_diffusion.pipelines.prompting import as_list, encode_prompts, remarks_on
+from relay_diffusion.pipelines.prompts import Expander, expand_prompt, open_expander
 from relay_diffusion.pipelines.sizes import Size, stages_for
 
 
@@ -47,6 +48,8 @@ class CascadeComponents(DiffusionPipeline):
         solver: str = "euler",
         fast_sibling: str | None = None,
         known_words: list[str] | None = None,
+        expander: str | None = None,
+        world: str | None = None,
     ) -> None:
         """
         Args:
@@ -58,6 +61,8 @@ class CascadeComponents(DiffusionPipeline):
             max_tokens: L, the length that prompts are padded or cut to.
             fast_sibling: name of the distilled cascade that is made of this one.
             known_words: words seen in training; None: the tokenizer's, if it knows whole words.
+            expander: name of the cascade's own prompt expander, see ``prompts.open_expander``.
+            world: name of the scene world it was trained on, None if on other pictures.
         """
         super().__init__()
         self.register_modules(
@@ -81,6 +86,8 @@ class CascadeComponents(DiffusionPipeline):
             solver=solver,
             fast_sibling=fast_sibling,
             known_words=known_words,
+            expander=expander,
+            world=world,
         )
         self._interrupt = False
 
@@ -171,6 +178,23 @@ class CascadeComponents(DiffusionPipeline):
             for line in remarks_on(prompt, self.tokenizer, max_tokens, self.config.known_words):
                 warn_once(line)
         return encode_prompts(self.text_encoder, self.tokenizer, prompts, max_tokens, device)
+
+    def expand_prompts(
+        self, prompts: Sequence[str], expand: bool | str | Expander, seeds: Sequence[int]
+    ) -> list[str]:
+        """The long form of each prompt by its seed, or the prompt where there is none to be had.
+
+        Raises: RelayError if there is no such expander.
+        """
+        expander = open_expander(expand, self.config)
+        if expander is None:
+            return list(prompts)
+        if self.tokenizer is None:
+            raise RelayError("this cascade was opened without its tokenizer: give prompt_embeds")
+        return [
+            expand_prompt(expander, prompt, seed, self.tokenizer, self.config.max_tokens)
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
 
     def no_text(self, num: int) -> tuple[Tensor, Tensor]:
         """The embeddings of no text, for both guidance halves: zeros, (num, L, D)."""

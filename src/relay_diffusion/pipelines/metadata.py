@@ -33,6 +33,7 @@ class Parameters:
         seed: of the picture's own generator, on the CPU.
         dtype: of the networks, the VAE being in float32.
         version: of this package.
+        expanded_prompt: what the picture was made of instead of ``prompt``, None if of that.
     """
 
     prompt: str
@@ -49,10 +50,13 @@ class Parameters:
     dtype: str
     low_memory: bool
     version: str
+    expanded_prompt: str | None = None
 
     def to_text(self) -> str:
         """For people, in the form that picture viewers of the field show."""
         lines = [self.prompt]
+        if self.expanded_prompt:
+            lines.append(f"Expanded prompt: {self.expanded_prompt}")
         if self.negative_prompt:
             lines.append(f"Negative prompt: {self.negative_prompt}")
         lines.append(
@@ -114,12 +118,15 @@ def read_parameters(path: Path) -> Parameters:
     if "upscaled" in record:
         raise RelayError(f"{path} was made by relay upscale; give a picture of relay generate")
     fields = dataclasses.fields(Parameters)
-    missing = [field.name for field in fields if field.name not in record]
+    # A field with a default came later than the first pictures.
+    required = [field.name for field in fields if field.default is dataclasses.MISSING]
+    missing = [name for name in required if name not in record]
     if missing:
         raise RelayError(
             f"{path} cannot be made again from its parameters: {', '.join(missing)} is missing"
         )
-    for field in fields:
+    known = [field for field in fields if field.name in record]
+    for field in known:
         if not isinstance(record[field.name], _JSON_TYPES[str(field.type)]):
             raise RelayError(f"{path}: its parameters are damaged: {field.name} is no {field.type}")
-    return Parameters(**{field.name: record[field.name] for field in fields})
+    return Parameters(**{field.name: record[field.name] for field in known})

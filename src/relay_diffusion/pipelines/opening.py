@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
+from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from relay_diffusion.models.registry import resolve
 from relay_diffusion.pipelines.cascade import RelayPipeline
+from relay_diffusion.pipelines.folder import INDEX, check_cascade_folder, read_json
+from relay_diffusion.pipelines.prompts import expand_prompt, open_expander
 
 BARS: dict[str, Any] = {"leave": False, "disable": None}
 """Progress bars that go when they are done, and only appear on a terminal."""
@@ -60,3 +64,29 @@ def open_with_texts(
         torch.cuda.empty_cache()
     pipe = open_cascade(model, device, dtype, low_memory, text_encoder=None, tokenizer=None)
     return pipe, iter(texts)
+
+
+def open_expansion(
+    model: str, choice: bool | str, expander_model: str | None = None
+) -> Callable[[str, int], str]:
+    """How prompts are expanded for a cascade, by prompt and seed.
+
+    Of the cascade only the tokenizer is opened: a language model that expands is gone from memory
+    again before the networks come.
+
+    Args:
+        choice, expander_model: as ``open_expander`` takes them.
+    """
+    folder = resolve(model)
+    check_cascade_folder(folder)
+    config = read_json(folder, folder / INDEX)
+    expander = open_expander(choice, config, expander_model)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    max_tokens = config.get("max_tokens", 225)  # as in CascadeComponents
+
+    def expand(prompt: str, seed: int) -> str:
+        if expander is None:
+            return prompt
+        return expand_prompt(expander, prompt, seed, tokenizer, max_tokens)
+
+    return expand

@@ -28,6 +28,15 @@ def as_list(prompt: str | Sequence[str], num: int | None = None) -> list[str]:
     return prompts
 
 
+def for_each(prompts: Any, num_images_per_prompt: int) -> Any:
+    """What stands for each prompt, a list or a tensor, repeated to stand for each picture."""
+    if isinstance(prompts, Tensor):
+        return prompts.repeat_interleave(num_images_per_prompt, 0)
+    if prompts is None or isinstance(prompts, str):
+        return prompts
+    return [one for one in prompts for _ in range(num_images_per_prompt)]
+
+
 def encode_prompts(
     text_encoder: nn.Module,
     tokenizer: Any,

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from random import Random
 
-from relay_diffusion.data.scenes.scene import Scene, Thing
+from relay_diffusion.data.scenes.scene import INVERSE, Scene, Thing
 from relay_diffusion.data.scenes.vocabulary import load_vocabulary
 from relay_diffusion.data.scenes.world import size_word
 
 NUMBERS = {2: "two", 3: "three", 4: "four"}
-INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 RELATION_PHRASES = {
     "left of": ("left of", "to the left of", "on the left of"),
     "right of": ("right of", "to the right of", "on the right of"),
@@ -56,13 +55,12 @@ def long_caption(scene: Scene, seed: int) -> str:
     background = draw.choice(vocabulary.backgrounds[scene.background])
     things = [_noun(scene, thing, draw, sizes=True) for thing in scene.things]
     opening = draw.choice(("a picture of", "this picture shows", "an image of", "there is"))
-    kinds = {thing.subject for thing in scene.things}
-    if opening == "there is" and _verb(scene.things[0]) == "are" and len(kinds) == 1:
+    if opening == "there is" and _verb(scene.things[0]) == "are" and _one_kind(scene):
         opening = "there are"
     if len(scene.things) == 1:
         where = _place(scene.things[0])
         sentences = [f"{opening} {_a(things[0], scene.things[0])} {where} {background}"]
-    elif len(kinds) == 1:
+    elif _one_kind(scene):
         number = NUMBERS[len(scene.things)]
         plural = _noun(scene, scene.things[0], draw, sizes=False, plural=True)
         row = " in a row" if scene.relation == "in a row" else ""
@@ -72,7 +70,9 @@ def long_caption(scene: Scene, seed: int) -> str:
         phrase = draw.choice(RELATION_PHRASES[scene.relation])
         first, second = (_a(*pair) for pair in zip(things, scene.things, strict=True))
         sentences = [f"{opening} {first} {phrase} {second} {background}"]
-        names = [_noun(scene, thing, draw, sizes=False, bare=True) for thing in scene.things]
+        # Two of a subject are told apart by what differs: a world's own samples have none such.
+        alike = scene.things[0].subject == scene.things[1].subject
+        names = [_noun(scene, t, draw, sizes=alike, bare=not alike) for t in scene.things]
         stand = [
             f"the {name} {_verb(thing)} {_place(thing)}"
             for name, thing in zip(names, scene.things, strict=True)
@@ -93,8 +93,7 @@ def long_caption(scene: Scene, seed: int) -> str:
 
 def _subject_phrase(scene: Scene, draw: Random, article: bool, canonical: bool) -> str:
     things, relation = scene.things, scene.relation
-    kinds = [thing.subject for thing in things]
-    if len(things) > 1 and len(set(kinds)) == 1:
+    if len(things) > 1 and _one_kind(scene):
         number = NUMBERS[len(things)]
         noun = _noun(scene, things[0], draw, sizes=False, plural=True, canonical=canonical)
         row = " in a row" if relation == "in a row" and (canonical or draw.random() < 0.6) else ""
@@ -126,6 +125,11 @@ def _subject_phrase(scene: Scene, draw: Random, article: bool, canonical: bool) 
     if len(nouns) == 2 and not canonical:
         return f"{nouns[0]} {draw.choice(('and', 'and', 'with', 'next to'))} {nouns[1]}"
     return _listed(nouns)
+
+
+def _one_kind(scene: Scene) -> bool:
+    """Whether all things go by one name, "two red foxes", so that none can be said to be left."""
+    return len({(t.subject, t.tint) for t in scene.things}) == 1 and scene.relation not in INVERSE
 
 
 def _noun(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 RELATIONS = ("left of", "right of", "above", "below", "in a row")
 """How ``things[0]`` stands to ``things[1]``; "in a row" speaks of all things, left to right."""
+INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
 
 @dataclass(frozen=True)

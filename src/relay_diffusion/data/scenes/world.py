@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from random import Random
 from typing import Literal, get_args
 
+from relay_diffusion.data.scenes.facts import Asked, Facts
+from relay_diffusion.data.scenes.placing import SIZES, at_place, beside, draw_size, inside
 from relay_diffusion.data.scenes.scene import Scene, Thing
 from relay_diffusion.data.scenes.vocabulary import load_vocabulary
 from relay_diffusion.errors import RelayError
@@ -27,11 +28,7 @@ Task = Literal[
 ]
 HELD_OUT_SHARE = 0.12
 TINTED_SHARE = 0.25
-
-SIZES = {
-    1: {"small": (0.30, 0.38), "": (0.45, 0.56), "large": (0.64, 0.78)},
-    2: {"small": (0.26, 0.32), "": (0.34, 0.40), "large": (0.42, 0.48)},
-}
+SIDE_BY_SIDE = ("left of", "right of")
 
 
 @lru_cache(maxsize=1 << 18)
@@ -128,6 +125,68 @@ class World:
             if asked and is_held_out(scene) == (split == "held-out"):
                 return scene
 
+    def compose(self, facts: Facts, seed: int) -> Scene:
+        """A scene that shows what is asked for; what is left open follows from the seed.
+
+        Sizes left open are medium, tints none and the style the plain one. A background left open
+        is one that training shows with the subjects, of no colour that they have.
+
+        Args:
+            facts: of this world (see ``fitting.fit``), with one thing at least.
+        """
+        draw = Random(seed)
+        aspect = draw.choice(self.aspects)
+        asked = [thing for thing in facts.things for _ in range(thing.count)]
+        subjects = [thing.subject for thing in asked]
+        one_kind = len(facts.things) == 1
+        relation = facts.relation
+        if len(asked) == 1:
+            things = [self._one(draw, asked[0], aspect)]
+        elif len(asked) == 2:
+            # Two of a kind stand in a row or, unsaid, one over the other; others side by side.
+            relation = relation or draw.choice(("in a row", None) if one_kind else SIDE_BY_SIDE)
+            things = self._pair(draw, asked, relation or "above", aspect)
+        elif relation is None and one_kind and draw.random() < 0.5:
+            things = self._scattered(draw, aspect, subjects[0], len(asked))
+        else:
+            things, relation = self._row(draw, aspect, subjects), "in a row"
+        tints = [thing.tint for thing in asked]
+        seen = [
+            name
+            for name in self.backgrounds
+            if name not in tints and not any(held_out("background", s, name) for s in subjects)
+        ]
+        return Scene(
+            tuple(replace(thing, tint=tint) for thing, tint in zip(things, tints, strict=True)),
+            relation,
+            facts.background or draw.choice(seen or self.backgrounds),
+            facts.style or self.styles[0],
+            draw.getrandbits(32),
+            aspect,
+        )
+
+    def _one(self, draw: Random, asked: Asked, aspect: float) -> Thing:
+        size = draw.uniform(*SIZES[1][asked.size or ""])
+        x, y = (
+            at_place(draw, asked.place, size, aspect) if asked.place else inside(draw, size, aspect)
+        )
+        return Thing(asked.subject, None, x, y, size, draw.random() < 0.5)
+
+    def _pair(
+        self, draw: Random, asked: Sequence[Asked], relation: str, aspect: float
+    ) -> list[Thing]:
+        """Two things as the relation says, in the order they are asked for."""
+        swap = relation in ("right of", "below")
+        sizes = [draw.uniform(*SIZES[2][thing.size or ""]) for thing in asked]
+        along = "left of" if relation == "in a row" else relation
+        centres = beside(draw, along, sizes[::-1] if swap else sizes, aspect)
+        return [
+            Thing(thing.subject, None, x, y, size, draw.random() < 0.5)
+            for thing, size, (x, y) in zip(
+                asked, sizes, centres[::-1] if swap else centres, strict=True
+            )
+        ]
+
     def _draw(self, draw: Random) -> Scene:
         aspect = draw.choice(self.aspects)
         kind = draw.random()
@@ -163,8 +222,8 @@ class World:
         return draw.choice(self.tints) if draw.random() < TINTED_SHARE else None
 
     def _alone(self, draw: Random, aspect: float) -> Thing:
-        size = _size(draw, 1)
-        x, y = _inside(draw, size, aspect)
+        size = draw_size(draw, 1)
+        x, y = inside(draw, size, aspect)
         return Thing(draw.choice(self.subjects), self._tint(draw), x, y, size, draw.random() < 0.5)
 
     def _two(
@@ -172,23 +231,12 @@ class World:
     ) -> tuple[list[Thing], str | None]:
         """Two things side by side or one over the other, boxes apart, and how the first stands."""
         relation = draw.choice(("left of", "right of", "above", "below"))
-        along_x = relation in ("left of", "right of")
-        width, height = (aspect, 1.0) if aspect > 1 else (1.0, 1 / aspect)
-        room = width if along_x else height
-        sizes = [_size(draw, 2), _size(draw, 2)]
-        spare = room - sum(sizes)
-        gaps = sorted(draw.uniform(0, spare) for _ in range(2))
-        gaps[1] = max(gaps[1], min(spare, gaps[0] + 0.02))
-        along = [gaps[0] + sizes[0] / 2, gaps[1] + sizes[0] + sizes[1] / 2]
-        middle = (height if along_x else width) / 2
-        # Centres stay within 0.12 of one line, so that nobody could say the other relation.
-        across = [middle + draw.uniform(-0.12, 0.12) for _ in range(2)]
-        things = []
-        for subject, size, a, b in zip(subjects, sizes, along, across, strict=True):
-            x, y = (a, b) if along_x else (b, a)
-            things.append(
-                Thing(subject, self._tint(draw), x / width, y / height, size, draw.random() < 0.5)
-            )
+        sizes = [draw_size(draw, 2), draw_size(draw, 2)]
+        centres = beside(draw, relation, sizes, aspect)
+        things = [
+            Thing(subject, self._tint(draw), x, y, size, draw.random() < 0.5)
+            for subject, size, (x, y) in zip(subjects, sizes, centres, strict=True)
+        ]
         if relation in ("right of", "below"):
             things.reverse()
         return things, relation if draw.random() < 0.85 else None
@@ -231,23 +279,3 @@ def size_word(scene: Scene, thing: Thing) -> str:
         if low <= thing.size <= high:
             return word
     return ""
-
-
-def _size(draw: Random, num: int) -> float:
-    word = draw.choices(("small", "", "large"), (1, 2, 1))[0]
-    return draw.uniform(*SIZES[num][word])
-
-
-def _inside(draw: Random, size: float, aspect: float) -> tuple[float, float]:
-    """A centre such that at least nine tenths of the box are in the picture."""
-    width, height = (aspect, 1.0) if aspect > 1 else (1.0, 1 / aspect)
-    x = _spread(draw, width, size)
-    y = _spread(draw, height, size)
-    return x / width, y / height
-
-
-def _spread(draw: Random, room: float, size: float) -> float:
-    """Near the middle more often than at the edge."""
-    spare = max(0.0, (room - size * 0.9) / 2)
-    u = draw.uniform(-1, 1)
-    return room / 2 + math.copysign(abs(u) ** 1.5, u) * spare

@@ -1,0 +1,9 @@
+"""Prompt expansion: short prompts rewritten into the long form that a cascade was trained on."""
+
+from __future__ import annotations
+
+from relay_diffusion.pipelines.prompts.choosing import open_expander
+from relay_diffusion.pipelines.prompts.expander import Expander, ExpansionError
+from relay_diffusion.pipelines.prompts.expansion import expand_prompt
+
+__all__ = ["Expander", "ExpansionError", "expand_prompt", "open_expander"]

@@ -1,0 +1,55 @@
+"""Expansions kept on disk: a prompt that a model has rewritten once is not sent again."""
+
+from __future__ import annotations
+
+import json
+import os
+from hashlib import sha256
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from relay_diffusion.pipelines.prompts.expander import Expander
+
+
+def cache_folder() -> Path:
+    """In the user's cache directory: ``$XDG_CACHE_HOME``, or ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "relay-diffusion" / "expansions"
+
+
+class Cached:
+    """An expander that looks on disk first. A cache that cannot be read or written is none.
+
+    Args:
+        key: all that the text depends on besides prompt and seed: backend, model, instructions.
+    """
+
+    def __init__(self, expander: Expander, *key: str, folder: Path | None = None) -> None:
+        self.expander, self.key = expander, key
+        self.folder = folder or cache_folder()
+
+    def expand(self, prompt: str, seed: int) -> str:
+        parts = [*self.key, prompt, seed]
+        digest = sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
+        file = self.folder / f"{digest[:32]}.json"
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if content["key"] == parts and isinstance(content["text"], str):
+                return content["text"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        text = self.expander.expand(prompt, seed)
+        self._keep(file, json.dumps({"key": parts, "text": text}, ensure_ascii=False, indent=1))
+        return text
+
+    def _keep(self, file: Path, content: str) -> None:
+        """The file appears whole or not at all: other processes may be reading."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(
+                "w", encoding="utf-8", dir=self.folder, suffix=".part", delete=False
+            ) as part:
+                part.write(content + "\n")
+            os.replace(part.name, file)
+        except OSError:
+            pass

@@ -1,0 +1,82 @@
+"""Expansion by a chat model on this machine, through ``transformers``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.pipelines.prompts.answers import usable
+from relay_diffusion.pipelines.prompts.expander import ExpansionError
+from relay_diffusion.pipelines.prompts.instructions import (
+    MAX_NEW_TOKENS,
+    TEMPERATURE,
+    TOP_P,
+    messages,
+)
+
+
+class ChatModelExpander:
+    """Asks a causal language model with a chat template, opened when the first prompt comes.
+
+    Args:
+        model: a folder or a hub id; None: ``RELAY_EXPAND_MODEL``.
+        device: as ``pick_device`` takes it.
+        max_new_tokens: of an answer.
+    Raises: RelayError if no model is named.
+    """
+
+    def __init__(
+        self, model: str | None = None, device: str = "auto", max_new_tokens: int = MAX_NEW_TOKENS
+    ) -> None:
+        wanted = model or os.environ.get("RELAY_EXPAND_MODEL")
+        if not wanted:
+            raise RelayError(
+                "no model is named to expand prompts with: give --expander-model a folder or a "
+                "hub id, or set RELAY_EXPAND_MODEL"
+            )
+        self.model: str = wanted
+        self.max_new_tokens = max_new_tokens
+        self._device = device
+        self._opened: tuple[Any, Any] | None = None
+
+    def expand(self, prompt: str, seed: int) -> str:
+        import torch
+
+        tokenizer, network = self._open()
+        told = tokenizer.apply_chat_template(
+            messages(prompt), add_generation_prompt=True, return_tensors="pt", return_dict=True
+        ).to(network.device)
+        devices = [network.device] if network.device.type == "cuda" else []
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            out = network.generate(
+                **told,
+                max_new_tokens=self.max_new_tokens,
+                do_sample=True,
+                temperature=TEMPERATURE,
+                top_p=TOP_P,
+                pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
+            )
+        answer = out[0, told["input_ids"].shape[1] :]
+        return usable(tokenizer.decode(answer, skip_special_tokens=True))
+
+    def _open(self) -> tuple[Any, Any]:
+        if self._opened is None:
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+
+            from relay_diffusion.pipelines.devices import pick_device, pick_dtype
+
+            where = pick_device(self._device)
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(self.model)
+                network = AutoModelForCausalLM.from_pretrained(
+                    self.model, dtype=pick_dtype("auto", where)
+                )
+            except (OSError, ValueError, RuntimeError) as error:
+                first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise ExpansionError(f"{self.model} cannot be opened: {first}") from error
+            if tokenizer.chat_template is None:
+                raise ExpansionError(f"{self.model} is no chat model: it has no chat template")
+            self._opened = tokenizer, network.to(where).eval()
+        return self._opened

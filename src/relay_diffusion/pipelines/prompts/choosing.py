@@ -1,0 +1,61 @@
+"""Which expander: the cascade's own, one by name, or one that the caller brings along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.pipelines.prompts.cache import Cached
+from relay_diffusion.pipelines.prompts.chat_model import ChatModelExpander
+from relay_diffusion.pipelines.prompts.endpoint import EndpointExpander
+from relay_diffusion.pipelines.prompts.expander import Expander
+from relay_diffusion.pipelines.prompts.instructions import version
+from relay_diffusion.pipelines.prompts.scenes import ScenesExpander
+
+NAMES = ("scenes", "openai", "transformers")
+
+
+def open_expander(
+    choice: bool | str | Expander | None, config: Mapping[str, Any], model: str | None = None
+) -> Expander | None:
+    """The expander that was chosen, None where there shall be none.
+
+    Args:
+        choice: None or False for none, True for the cascade's own, a name of :data:`NAMES`, or an
+            expander, which comes back as it is.
+        config: of the cascade: "expander" is the name of its own, "world" that of its scenes.
+        model: of "openai" and "transformers"; for "scenes" a world in place of the cascade's.
+    Raises: RelayError if the cascade has none of its own, or the name is no name.
+    """
+    if not choice:
+        return None
+    if not isinstance(choice, bool | str):
+        if not isinstance(choice, Expander):
+            raise RelayError(
+                f"expand is a {type(choice).__name__}; give True, one of {', '.join(NAMES)}, or an "
+                "object with a method expand(prompt, seed)"
+            )
+        return choice
+    name = config.get("expander") if choice is True else choice
+    if name is None:
+        raise RelayError(
+            f"this cascade has no expander of its own; name one: {', '.join(NAMES)} (on the "
+            "command line --expander)"
+        )
+    if name == "scenes":
+        world = model or config.get("world")
+        if world is None:
+            raise RelayError(
+                "the expander 'scenes' is for cascades trained on the scene world, and this one "
+                "names no world; allowed are openai and transformers"
+            )
+        return ScenesExpander(world)
+    if name == "openai":
+        endpoint = EndpointExpander(model)
+        key = (name, endpoint.base_url or "", endpoint.model, version())
+        return Cached(endpoint, *key)
+    if name == "transformers":
+        chat = ChatModelExpander(model)
+        return Cached(chat, name, chat.model, version())
+    raise RelayError(f"there is no expander {name!r}; allowed are {', '.join(NAMES)}")

@@ -1,0 +1,97 @@
+"""Expansion by any server that speaks the OpenAI interface, through the ``openai`` client."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.pipelines.prompts.answers import usable
+from relay_diffusion.pipelines.prompts.expander import ExpansionError
+from relay_diffusion.pipelines.prompts.instructions import (
+    MAX_NEW_TOKENS,
+    TEMPERATURE,
+    TOP_P,
+    messages,
+)
+
+
+class EndpointExpander:
+    """Asks a chat model behind an HTTP endpoint.
+
+    What is None comes from the environment: ``RELAY_EXPAND_MODEL``, ``RELAY_EXPAND_BASE_URL``,
+    ``RELAY_EXPAND_API_KEY``. Without the last two it is ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY``;
+    that key goes to no server that is named in any other way.
+
+    Args:
+        timeout: seconds for one try.
+        retries: further tries where the network or the server fails.
+    Raises: RelayError if no model is named, or OpenAI's own server without a key.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        retries: int = 2,
+    ) -> None:
+        wanted = model or os.environ.get("RELAY_EXPAND_MODEL")
+        if not wanted:
+            raise RelayError(
+                "no model is named to expand prompts with: give --expander-model, or set "
+                "RELAY_EXPAND_MODEL"
+            )
+        own = base_url or os.environ.get("RELAY_EXPAND_BASE_URL")
+        shared = os.environ.get("OPENAI_BASE_URL")
+        key = api_key or os.environ.get("RELAY_EXPAND_API_KEY")
+        if not own:
+            key = key or os.environ.get("OPENAI_API_KEY")
+        if not (own or shared or key):
+            raise RelayError(
+                "no endpoint to expand prompts with: set RELAY_EXPAND_BASE_URL to a server of "
+                "yours, or OPENAI_API_KEY for OpenAI's"
+            )
+        self.model: str = wanted
+        self.base_url = own or shared or None
+        self._key = key or "none"  # servers in one's own house seldom ask for one
+        self._timeout, self._retries = timeout, retries
+        self._client: Any = None
+
+    def expand(self, prompt: str, seed: int) -> str:
+        try:
+            import openai
+        except ModuleNotFoundError:
+            raise ExpansionError(
+                "the openai package is missing: pip install 'relay-diffusion[expand]'"
+            ) from None
+
+        if self._client is None:
+            self._client = openai.OpenAI(
+                base_url=self.base_url,
+                api_key=self._key,
+                timeout=self._timeout,
+                max_retries=self._retries,
+            )
+        sampling: dict[str, Any] = {
+            "temperature": TEMPERATURE,
+            "top_p": TOP_P,
+            "max_tokens": MAX_NEW_TOKENS,
+            "seed": seed % 2**31,
+        }
+        try:
+            try:
+                answer = self._ask(prompt, sampling)
+            except openai.BadRequestError:  # some models take no sampling options
+                answer = self._ask(prompt, {})
+        except openai.OpenAIError as error:
+            raise ExpansionError(f"{self.model} did not answer: {error}") from error
+        return usable(answer)
+
+    def _ask(self, prompt: str, sampling: dict[str, Any]) -> str:
+        completion = self._client.chat.completions.create(
+            model=self.model, messages=messages(prompt), **sampling
+        )
+        choices = getattr(completion, "choices", None)
+        return (choices[0].message.content or "") if choices else ""
