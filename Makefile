@@ -48,5 +48,5 @@ $(USE): pyproject.toml constraints.txt
 	touch $@
 
 $(DEV): $(USE)
-	$(PIP) -e '.[train,data,dev]'
+	$(PIP) -e '.[train,data,eval,expand,dev]'
 	touch $@
