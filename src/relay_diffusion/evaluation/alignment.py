@@ -1,55 +1,68 @@
-"""How often pictures show what was asked for, question by question, with an interval."""
+"""How often pictures show what was asked for, by question and by task, with intervals."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
+from relay_diffusion.evaluation.bootstrap import Score, score
 from relay_diffusion.evaluation.judge import Verdict, agreement
-from relay_diffusion.evaluation.suites import Prompt
+from relay_diffusion.evaluation.suites.prompt import Prompt
 
-NUM_RESAMPLES = 2000
+EVERYTHING = "everything"
+"""The share of pictures that show every fact asked for."""
+
+TASK_QUESTIONS = {
+    "one subject": ("subject",),
+    "two subjects": ("both subjects",),
+    "counting": ("count",),
+    "colour": ("subject", "colour"),
+    "position": ("both subjects", "position"),
+    "colour attribution": ("both subjects", "colour"),
+    "style": ("style",),
+    "background": ("background",),
+}
+"""What a picture must get right to solve a task, as GenEval (arXiv:2310.11513) has it: a position
+without both things is wrong, a colour without the thing too."""
+
+Answers = Mapping[str, bool]
+Read = Sequence[Sequence[Verdict]]
 
 
-@dataclass(frozen=True)
-class Score:
-    """A rate in [0, 1] with the 95% interval of a bootstrap over prompts.
+def alignment(prompts: Sequence[Prompt], read: Read, seed: int = 0) -> dict[str, Score]:
+    """Scores by question (see ``judge.agreement``), and of "everything"; ``read[i]`` are the
+    verdicts on the pictures of prompt i. Prompts without facts are left out."""
 
-    Attributes:
-        num_prompts, num_pictures: that asked the question.
-    """
+    def named(prompt: Prompt, answers: Answers) -> Answers:
+        return {**answers, EVERYTHING: all(answers.values())}
 
-    rate: float
-    low: float
-    high: float
-    num_prompts: int
-    num_pictures: int
+    return _scores(prompts, read, named, seed)
 
 
-def alignment(
-    prompts: Sequence[Prompt], read: Sequence[Sequence[Verdict]], seed: int = 0
+def alignment_by_task(prompts: Sequence[Prompt], read: Read, seed: int = 0) -> dict[str, Score]:
+    """Scores by the tasks of ``TASK_QUESTIONS``, each over the prompts that pose it."""
+
+    def named(prompt: Prompt, answers: Answers) -> Answers:
+        if prompt.task not in TASK_QUESTIONS:
+            return {}
+        solved = all(answers.get(question, False) for question in TASK_QUESTIONS[prompt.task])
+        return {prompt.task: solved}
+
+    return _scores(prompts, read, named, seed)
+
+
+def _scores(
+    prompts: Sequence[Prompt], read: Read, named: Callable[[Prompt, Answers], Answers], seed: int
 ) -> dict[str, Score]:
-    """Scores by question (see ``judge.agreement``); ``read[i]`` are the verdicts on the pictures of
-    prompt i. A prompt counts by the mean over its pictures, weighted by how many were asked."""
-    answers: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    pairs: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for prompt, verdicts in zip(prompts, read, strict=True):
+        if prompt.asked is None:
+            continue
         counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         for verdict in verdicts:
-            for question, holds in agreement(prompt.scene, verdict).items():
-                counts[question][0] += holds
-                counts[question][1] += 1
-        for question, (right, asked) in counts.items():
-            answers[question].append((right, asked))
-    return {question: _score(np.array(pairs), seed) for question, pairs in sorted(answers.items())}
-
-
-def _score(pairs: np.ndarray, seed: int) -> Score:
-    """From (right, asked) by prompt: the ratio of sums, and its percentile bootstrap interval."""
-    rng = np.random.default_rng(seed)
-    chosen = pairs[rng.integers(len(pairs), size=(NUM_RESAMPLES, len(pairs)))].sum(1)
-    low, high = np.quantile(chosen[:, 0] / chosen[:, 1], [0.025, 0.975])
-    right, asked = pairs.sum(0)
-    return Score(float(right / asked), float(low), float(high), len(pairs), int(asked))
+            for name, holds in named(prompt, agreement(prompt.asked, verdict)).items():
+                counts[name][0] += holds
+                counts[name][1] += 1
+        for name, (right, num) in counts.items():
+            pairs[name].append((right, num))
+    return {name: score(pairs[name], seed) for name in sorted(pairs)}

@@ -1,96 +1,203 @@
-"""Measure a cascade on a suite: pictures, verdicts, scores, one JSON and one table."""
+"""Models x suites x seeds: pictures, scores and a report, in a folder where a run can go on."""
 
 from __future__ import annotations
 
+import gc
 import json
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from relay_diffusion.evaluation.alignment import Score, alignment
-from relay_diffusion.evaluation.judge import Judge, Verdict
-from relay_diffusion.evaluation.report import score_table
-from relay_diffusion.evaluation.suites import Prompt
-from relay_diffusion.pipelines.cascade import RelayPipeline
+from relay_diffusion import __version__
+from relay_diffusion.errors import RelayError
+from relay_diffusion.evaluation.cascades import CascadePainter
+from relay_diffusion.evaluation.entries import Entry, check_labels, file_name
+from relay_diffusion.evaluation.fingerprint import fingerprint
+from relay_diffusion.evaluation.instruments import Instruments, check_judge
+from relay_diffusion.evaluation.logbook import Logbook
+from relay_diffusion.evaluation.making import Maker, Planned, plan
+from relay_diffusion.evaluation.painters import Painter, Where, plain
+from relay_diffusion.evaluation.peers import PeerPainter, find_peer, first
+from relay_diffusion.evaluation.report import write_report
+from relay_diffusion.evaluation.results import gather
+from relay_diffusion.evaluation.suites.prompt import Suite
+from relay_diffusion.models.registry import resolve
+from relay_diffusion.pipelines.folder import check_cascade_folder
+from relay_diffusion.pipelines.grid import Grid
 
 GRID_SIDE = 8
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How pictures are made; ``options`` are further arguments of the pipeline."""
+    """What all models are asked for alike: pictures of each prompt, the first one's seed, and how
+    many are made at once."""
 
-    size: int = 256
     num_images: int = 4
     seed: int = 0
     batch_size: int = 8
-    options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is told while a run goes on: lines, and pictures done of those of a model and suite."""
+
+    say: Callable[[str], None] = print
+    progress: Callable[[str, str, int, int], None] = lambda model, suite, done, total: None
+
+
+@dataclass
+class _Made:
+    """What a run has so far."""
+
+    pictures: dict[str, dict[str, list[Planned]]] = field(default_factory=dict)
+    skipped: list[dict[str, str]] = field(default_factory=list)
 
 
 def evaluate(
-    pipe: RelayPipeline,
-    judge: Judge,
-    prompts: list[Prompt],
+    entries: Sequence[Entry],
+    suites: Sequence[Suite],
     settings: Settings,
     out: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Score]:
-    """Make ``num_images`` pictures of each prompt and have the judge read them.
+    tools: Instruments,
+    where: Where | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Make every model's pictures of every suite and measure them.
 
-    Picture j of prompt i has seed ``seed + i * num_images + j``, whatever the batch size. Writes
-    ``scores.json``, ``scores.md`` and ``grid.png`` (the first 64 pictures, in order) into ``out``.
+    Pictures are kept in ``out/pictures/MODEL/SUITE`` as soon as they are made; a second call makes
+    what is missing and comes to the same result. Writes ``scores.json`` with every verdict and
+    score, the tables (``scores.md``), ``report.html``, and ``grid.png`` with the first 64 pictures,
+    in order. A peer that cannot be had, or does not fit into memory, is left out and named.
+
+    Returns: what ``scores.json`` holds.
+    Raises: RelayError if a model cannot be run, settings differ from those of the pictures in
+        ``out``, or nothing is left to compare.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    texts = [prompt.text for prompt in prompts for _ in range(settings.num_images)]
-    read: list[Verdict] = []
-    first: list[torch.Tensor] = []
-    started = time.perf_counter()
-    for start in range(0, len(texts), settings.batch_size):
-        part = texts[start : start + settings.batch_size]
-        seeds = range(settings.seed + start, settings.seed + start + len(part))
-        pictures = pipe(
-            part,
-            height=settings.size,
-            width=settings.size,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            output_type="pt",
-            **(settings.options or {}),
-        ).images
-        read += judge.read(pictures * 2 - 1)
-        first += list(pictures[: max(0, GRID_SIDE**2 - len(first))])
-        progress(start + len(part), len(texts))
-    seconds = time.perf_counter() - started
-
-    n = settings.num_images
-    scores = alignment(prompts, [read[i * n : (i + 1) * n] for i in range(len(prompts))])
+    where, watch = where or Where(tools.device), watch or Watch()
+    check_labels(entries)
+    _check_suites(suites)
+    logbook, made = Logbook(out), _Made()
+    logbook.agree("run", "", asdict(settings))
+    for suite in suites:
+        if tools.judge is not None:
+            check_judge(tools.judge, suite)
+        logbook.agree("suite", suite.name, {"prompts": suite.sha256, **suite.source})
+    taking_part = []
+    for entry in entries:
+        try:
+            asked = _asked(entry, where)
+        except RelayError as error:
+            _skip(entry, error, made, watch)
+            continue
+        logbook.agree("model", entry.label, asked)
+        taking_part.append(entry)
+    logbook.save()
+    for entry in taking_part:
+        _make(entry, suites, settings, where, logbook, made, watch)
+    taking_part = [entry for entry in taking_part if entry.label in made.pictures]
+    if not taking_part:
+        raise RelayError(f"no model could be run: {made.skipped[-1]['why']}")
     result = {
+        "relay_diffusion": __version__,
         "settings": asdict(settings),
-        "scores": {question: asdict(score) for question, score in scores.items()},
-        "judge_accuracy": judge.accuracy,
-        "seconds_per_picture": seconds / len(texts),
-        "pictures": [
-            {"prompt": text, "seed": settings.seed + k, "verdict": asdict(verdict)}
-            for k, (text, verdict) in enumerate(zip(texts, read, strict=True))
-        ],
+        **gather(taking_part, suites, made.pictures, tools, logbook, watch.say),
+        "skipped": made.skipped,
     }
-    (out / "scores.json").write_text(json.dumps(result, indent=1) + "\n")
-    (out / "scores.md").write_text(score_table(scores, judge.accuracy) + "\n")
-    _grid(first).save(out / "grid.png")
-    return scores
+    text = json.dumps(result, indent=1)
+    result = json.loads(text)
+    (out / "scores.json").write_text(text + "\n", encoding="utf-8")
+    write_report(result, out)
+    for entry in taking_part:
+        for suite in suites:
+            planned = made.pictures[entry.label][suite.name]
+            is_first = entry is taking_part[0] and suite is suites[0]
+            name = "grid" if is_first else f"grid-{entry.folder_name}-{file_name(suite.name)}"
+            _grid([one.path for one in planned[: GRID_SIDE**2]]).save(out / f"{name}.png")
+    return result
 
 
-def _grid(pictures: list[torch.Tensor]) -> Image.Image:
-    """Pictures (3, H, W) in [0, 1], eight in a row."""
-    height, width = pictures[0].shape[1:]
-    rows = -(-len(pictures) // GRID_SIDE)
-    grid = Image.new("RGB", (GRID_SIDE * width, rows * height))
-    for index, picture in enumerate(pictures):
-        pixels = (picture * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
-        at = (index % GRID_SIDE * width, index // GRID_SIDE * height)
-        grid.paste(Image.fromarray(pixels), at)
-    return grid
+def _asked(entry: Entry, where: Where) -> dict[str, Any]:
+    """What must stay the same for pictures to stay the same."""
+    if entry.is_peer:
+        _, folders = find_peer(entry)
+    else:
+        folders = [resolve(entry.source)]
+        check_cascade_folder(folders[0])
+    on_gpu = where.device.type == "cuda"
+    return {
+        "weights": [fingerprint(folder) for folder in folders],
+        "class": entry.class_name,
+        "device": torch.cuda.get_device_name(where.device) if on_gpu else where.device.type,
+        "dtype": plain(where.dtype) if where.dtype else "auto",
+        "low_memory": where.low_memory,
+        **{name: entry.options[name] for name in sorted(entry.options)},
+    }
+
+
+def _make(
+    entry: Entry,
+    suites: Sequence[Suite],
+    settings: Settings,
+    where: Where,
+    logbook: Logbook,
+    made: _Made,
+    watch: Watch,
+) -> None:
+    """All pictures of a model, or the reason why there are none."""
+
+    def open_painter() -> Painter:
+        painter = (PeerPainter if entry.is_peer else CascadePainter)(entry, where)
+        resolved = logbook.settings.setdefault("resolved", {})
+        resolved[entry.label] = painter.resolved
+        logbook.save()
+        return painter
+
+    maker = Maker(entry.label, open_painter, where.device, settings.batch_size, logbook)
+    pictures = {}
+    try:
+        for suite in suites:
+            folder = logbook.out / "pictures" / entry.folder_name / file_name(suite.name)
+            planned = plan(suite, folder, settings.num_images, settings.seed)
+            for done in maker.make(suite.name, planned):
+                watch.progress(entry.label, suite.name, done, len(planned))
+            pictures[suite.name] = planned
+    except Exception as error:
+        _skip(entry, error, made, watch)
+    else:
+        made.pictures[entry.label] = pictures
+    del maker  # its weights go before the next model's come
+    gc.collect()
+    if where.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _skip(entry: Entry, error: Exception, made: _Made, watch: Watch) -> None:
+    """Leave a peer out; a model of one's own that fails ends the run, unless memory is short."""
+    too_large = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if not entry.is_peer and not too_large:
+        raise error
+    why = "there is not enough memory for it" if too_large else first(error)
+    made.skipped.append({"what": entry.label, "why": " ".join(why.split())})
+    watch.say(f"left out: {entry.label}: {made.skipped[-1]['why']}")
+
+
+def _check_suites(suites: Sequence[Suite]) -> None:
+    twice = [name for name, num in Counter(suite.name for suite in suites).items() if num > 1]
+    if twice or not suites:
+        raise RelayError(f"suite {twice[0]!r} is named twice" if twice else "name a suite")
+
+
+def _grid(paths: Sequence[Path]) -> Image.Image:
+    """The first 64 pictures, eight in a row."""
+    with Image.open(paths[0]) as picture:
+        grid = Grid(len(paths), GRID_SIDE, picture.size)
+    for path in paths:
+        with Image.open(path) as picture:
+            grid.add(picture)
+    return grid.image

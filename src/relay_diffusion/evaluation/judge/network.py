@@ -85,10 +85,7 @@ class JudgeNetwork(nn.Module):
         nn.init.constant_(self.heat.bias, -4.6)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Reading:
-        if x.shape[-2:] != (SIDE, SIDE):
-            x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True)
-        middle = self.middle(self.fine(self.stem(x)))
-        coarse = self.coarse(middle)
+        middle, coarse = self._maps(x)
         up = F.interpolate(self.lateral(coarse), scale_factor=2, mode="nearest")
         cells = F.silu(self.join(middle + up))
         whole = coarse.mean((2, 3))
@@ -100,6 +97,18 @@ class JudgeNetwork(nn.Module):
             self.background(whole),
             self.style(whole),
         )
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the whole picture is read from, (B, 6 * width): background, style, and how much of
+        what there is. For distances between sets of pictures."""
+        return self._maps(x)[1].mean((2, 3))
+
+    def _maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The maps at 16x16 and 8x8 cells."""
+        if x.shape[-2:] != (SIDE, SIDE):
+            x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True)
+        middle = self.middle(self.fine(self.stem(x)))
+        return middle, self.coarse(middle)
 
 
 def _norm(channels: int) -> nn.Module:

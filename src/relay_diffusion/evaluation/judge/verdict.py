@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 
 from relay_diffusion.data.scenes.scene import Scene
 from relay_diffusion.evaluation.judge.network import CELLS, NO_TINT, Answers, Reading
+from relay_diffusion.evaluation.judge.partial import PartialScene
 
 THRESHOLD = 0.3
 """Least belief in a peak; CenterNet's choice."""
@@ -75,38 +77,39 @@ def verdicts(reading: Reading, answers: Answers, threshold: float = THRESHOLD) -
     return result
 
 
-def agreement(scene: Scene, verdict: Verdict) -> dict[str, bool]:
-    """Which of the scene's facts the picture shows, for the questions that the scene asks.
+def agreement(asked: Scene | PartialScene, verdict: Verdict) -> dict[str, bool]:
+    """Which facts the picture shows, for the questions that the scene, or the prompt, asks.
 
     - ``subject``: (one thing) it is there. ``both subjects``: (two or more kinds) all are there.
     - ``count``: (several alike) exactly so many of it are there.
-    - ``colour``: (something is tinted) every tinted thing is there in its tint.
+    - ``colour``: (something is tinted) every tinted thing is there in its tint, each a thing of its
+      own: two red foxes are two foxes that are red.
     - ``position``: (left of, right of, above, below, in a row) as said; asked only where the things
       are there at all, so that it measures placement and not presence.
-    - ``background``, ``style``.
+    - ``background``, ``style``: unless the prompt does not say.
     """
-    asked = [thing.subject for thing in scene.things]
-    kinds = set(asked)
-    found = {kind: [t for t in verdict.things if t.subject == kind] for kind in kinds}
+    wanted = Counter(thing.subject for thing in asked.things)
+    found = {kind: [t for t in verdict.things if t.subject == kind] for kind in wanted}
     there = all(found.values())
-    facts = {
-        "background": verdict.background == scene.background,
-        "style": verdict.style == scene.style,
-    }
-    if len(asked) == 1:
+    facts = {}
+    if asked.background is not None:
+        facts["background"] = verdict.background == asked.background
+    if asked.style is not None:
+        facts["style"] = verdict.style == asked.style
+    if len(asked.things) == 1:
         facts["subject"] = there
-    elif len(kinds) > 1:
+    if len(wanted) > 1:
         facts["both subjects"] = there
-    else:
-        facts["count"] = len(found[asked[0]]) == len(asked)
-    if any(thing.tint for thing in scene.things):
+    if any(num > 1 for num in wanted.values()):
+        facts["count"] = all(len(found[kind]) == num for kind, num in wanted.items() if num > 1)
+    tinted = Counter((thing.subject, thing.tint) for thing in asked.things if thing.tint)
+    if tinted:
         facts["colour"] = all(
-            any(seen.tint == thing.tint for seen in found[thing.subject])
-            for thing in scene.things
-            if thing.tint
+            sum(seen.tint == tint for seen in found[kind]) >= num
+            for (kind, tint), num in tinted.items()
         )
-    if scene.relation and len(kinds) > 1 and there:
-        facts["position"] = _stands(scene.relation, [found[kind][0] for kind in asked])
+    if asked.relation and len(wanted) > 1 and there:
+        facts["position"] = _stands(asked.relation, [found[kind][0] for kind in wanted])
     return facts
 
 

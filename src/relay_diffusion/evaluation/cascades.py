@@ -1,0 +1,93 @@
+"""Relay cascades in a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from PIL import Image
+
+from relay_diffusion import __version__
+from relay_diffusion.evaluation.entries import Entry
+from relay_diffusion.evaluation.painters import Record, Where, generators, plain
+from relay_diffusion.pipelines.devices import pick_dtype
+from relay_diffusion.pipelines.metadata import Parameters
+from relay_diffusion.pipelines.opening import open_cascade
+from relay_diffusion.pipelines.settings import resolve_settings
+
+
+class CascadePainter:
+    """A ``RelayPipeline`` with the settings of an entry."""
+
+    def __init__(self, entry: Entry, where: Where) -> None:
+        """Raises: RelayError if it cannot be opened, or run with these settings."""
+        dtype = where.dtype or pick_dtype("auto", where.device)
+        self.pipe = open_cascade(entry.source, where.device, dtype, where.low_memory)
+        self.pipe.set_progress_bar_config(disable=True)
+        options = entry.options
+        width, height = options.get("size", (None, None))
+        stages = self.pipe.stages_for(height, width)
+        self.height, self.width = stages[-1]
+        self.sampling = resolve_settings(
+            self.pipe.config,
+            self.pipe.distilled,
+            num_inference_steps=options.get("steps"),
+            num_relay_steps=options.get("relay_steps"),
+            guidance_scale=options.get("guidance"),
+            solver=options.get("solver"),
+            eta=options.get("eta", 0.0),
+        )
+        self._expand = options.get("expand", False)
+        self._expanded: dict[tuple[str, int], str] = {}
+        self._source, self._dtype, self._low_memory = entry.source, dtype, where.low_memory
+        relays = [self.sampling.num_relay_steps] * (len(stages) - 1)
+        self.resolved = {
+            "steps": "+".join(str(num) for num in [self.sampling.num_inference_steps, *relays]),
+            "size": [self.width, self.height],
+            "guidance_scale": self.sampling.guidance_scale,
+            "solver": self.sampling.solver,
+            "eta": self.sampling.eta,
+            "relay_start": list(self.sampling.relay_start),
+            "expand": self._expand,
+            "dtype": plain(dtype),
+        }
+
+    def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        sampling = self.sampling
+        output = self.pipe(
+            list(prompts),
+            expand=self._expand,
+            height=self.height,
+            width=self.width,
+            num_inference_steps=sampling.num_inference_steps,
+            num_relay_steps=sampling.num_relay_steps,
+            guidance_scale=sampling.guidance_scale,
+            solver=sampling.solver,
+            eta=sampling.eta,
+            generator=generators(seeds),
+        )
+        for prompt, seed, text in zip(prompts, seeds, output.prompts or prompts, strict=True):
+            self._expanded[prompt, seed] = text
+        pictures: list[Image.Image] = output.images
+        return pictures
+
+    def record(self, prompt: str, seed: int) -> Record:
+        expanded = self._expanded.get((prompt, seed), prompt)
+        parameters = Parameters(
+            prompt=prompt,
+            negative_prompt=None,
+            model=self._source,
+            seed=seed,
+            width=self.width,
+            height=self.height,
+            num_inference_steps=self.sampling.num_inference_steps,
+            num_relay_steps=self.sampling.num_relay_steps,
+            guidance_scale=self.sampling.guidance_scale,
+            solver=self.sampling.solver,
+            eta=self.sampling.eta,
+            dtype=plain(self._dtype),
+            low_memory=self._low_memory,
+            version=__version__,
+            expanded_prompt=expanded if expanded != prompt else None,
+        )
+        return Record(asdict(parameters), parameters.to_text())

@@ -1,0 +1,68 @@
+"""What pictures are measured with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from relay_diffusion.data.scenes.atlas import Atlas
+from relay_diffusion.errors import RelayError
+from relay_diffusion.evaluation.judge import Judge
+from relay_diffusion.evaluation.metrics.clip import ClipScorer
+from relay_diffusion.evaluation.metrics.features import InceptionFeatures, JudgeFeatures
+from relay_diffusion.evaluation.scorers.command import Scorer
+from relay_diffusion.evaluation.suites.prompt import Suite
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What is None or empty is not measured.
+
+    Attributes:
+        judge: for suites whose prompts say what to see; its features are those of the distances
+            of the scene suites.
+        atlas: drawings of the world, for true pictures of the scene suites.
+        inception: features of the distances to reference pictures.
+    """
+
+    device: torch.device
+    judge: Judge | None = None
+    atlas: Atlas | None = None
+    inception: InceptionFeatures | None = None
+    clip: ClipScorer | None = None
+    scorers: Sequence[Scorer] = ()
+
+    @property
+    def judge_features(self) -> JudgeFeatures | None:
+        return None if self.judge is None else JudgeFeatures(self.judge.network)
+
+
+def open_judge(folder: Path, device: torch.device) -> Judge:
+    """A judge on a device. Raises: RelayError if the folder holds none."""
+    judge = Judge.from_pretrained(folder)
+    judge.network.to(device)
+    return judge
+
+
+def check_judge(judge: Judge, suite: Suite) -> None:
+    """Raise RelayError if prompts speak of what the judge has no word for."""
+    answers = judge.answers
+    for prompt in suite.prompts:
+        if prompt.asked is None:
+            continue
+        asked = prompt.asked
+        named = [
+            *((thing.subject, answers.subjects) for thing in asked.things),
+            *((thing.tint, answers.tints) for thing in asked.things),
+            (asked.background, answers.backgrounds),
+            (asked.style, answers.styles),
+        ]
+        for name, known in named:
+            if name is not None and name not in known:
+                raise RelayError(
+                    f"{suite.name}: {prompt.text!r} is about {name!r}, which the judge does not "
+                    "know; give the judge of that world with --judge"
+                )

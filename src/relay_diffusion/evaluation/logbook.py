@@ -1,0 +1,93 @@
+"""What a folder of pictures was made with, so that a second run can go on where one stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from relay_diffusion.errors import RelayError
+
+_SETTINGS, _BATCHES = "run.json", "batches.jsonl"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch that was made: which, how many pictures, in how many seconds, and the most memory
+    up to then in bytes."""
+
+    model: str
+    suite: str
+    number: int
+    num_pictures: int
+    seconds: float
+    peak_bytes: int
+
+
+class Logbook:
+    """``run.json`` with the settings, ``batches.jsonl`` with a line for each batch."""
+
+    def __init__(self, out: Path) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.out = out
+        self.settings: dict[str, Any] = {}
+        if (out / _SETTINGS).is_file():
+            try:
+                self.settings = json.loads((out / _SETTINGS).read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise RelayError(f"{out / _SETTINGS} is damaged; give another --out") from error
+        self.batches = {(b.model, b.suite, b.number): b for b in self._read_batches()}
+
+    def agree(self, kind: str, name: str, now: Mapping[str, Any]) -> None:
+        """Note what is asked for, or check that it is what the pictures here were made with.
+
+        Args:
+            kind, name: "model" and its label, "suite" and its name, "run" and "".
+        Raises: RelayError naming the first setting that has changed.
+        """
+        now = json.loads(json.dumps(now))
+        before = self.settings.setdefault(kind, {}).setdefault(name, now)
+        for key in sorted({*before, *now}):
+            if before.get(key) != now.get(key):
+                what = f"{kind} {name!r}" if name else f"this {kind}"
+                raise RelayError(
+                    f"{self.out} has pictures of {what} with {key} {_short(before.get(key))}, and "
+                    f"now it is {_short(now.get(key))}: give what it was, or another --out"
+                )
+
+    def save(self) -> None:
+        """Write the settings, whole or not at all."""
+        part = self.out / f".{_SETTINGS}.part"
+        part.write_text(json.dumps(self.settings, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, self.out / _SETTINGS)
+
+    def add(self, batch: Batch) -> None:
+        """Note a batch, at once."""
+        self.batches[batch.model, batch.suite, batch.number] = batch
+        with (self.out / _BATCHES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(batch)) + "\n")
+
+    def of(self, model: str) -> list[Batch]:
+        """The batches of a model."""
+        return [batch for key, batch in sorted(self.batches.items()) if key[0] == model]
+
+    def _read_batches(self) -> list[Batch]:
+        path = self.out / _BATCHES
+        if not path.is_file():
+            return []
+        content = path.read_text(encoding="utf-8")
+        whole = content[: content.rfind("\n") + 1]
+        if whole != content:  # a line that was being written when the run was killed
+            path.write_text(whole, encoding="utf-8")
+        try:
+            return [Batch(**json.loads(line)) for line in whole.splitlines()]
+        except (ValueError, TypeError) as error:
+            raise RelayError(f"{path} is damaged; give another --out") from error
+
+
+def _short(value: Any) -> str:
+    text = "not set" if value is None else json.dumps(value)
+    return text if len(text) < 60 else f"{text[:30]}..."

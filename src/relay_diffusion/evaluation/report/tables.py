@@ -1,0 +1,164 @@
+"""A run's results as tables, for Markdown and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay_diffusion.evaluation.alignment import EVERYTHING, TASK_QUESTIONS
+
+Result = Mapping[str, Any]
+"""What ``scores.json`` holds."""
+
+
+DISTANCES = ("Fréchet", "kernel x1000")
+"""Of which less is better."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header; ``note`` says how to read it."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+    def markdown(self) -> str:
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return "\n\n".join(filter(None, [f"## {self.title}", self.note, table]))
+
+
+def tables_of(result: Result) -> list[Table]:
+    """The comparison first, then questions and tasks of each suite."""
+    tables = [comparison(result)]
+    for suite in result["suites"]:
+        tables += [
+            table
+            for kind in ("questions", "tasks")
+            if (table := _judged(result, suite, kind)) is not None
+        ]
+        tables += [_by_scorer(result, suite, name) for name in _scorers_by_task(result, suite)]
+    return tables
+
+
+def comparison(result: Result) -> Table:
+    """The paper's table: a row a model, its steps, its time, a column for each measure."""
+    columns = [(suite, name) for suite in result["suites"] for name in measures(result, suite)]
+    one_suite = len(result["suites"]) == 1
+    header = ["model", "steps", "s/picture", "s/batch", "peak GB"]
+    header += [name if one_suite else f"{suite}: {name}" for suite, name in columns]
+    rows = []
+    for model in result["models"]:
+        speed = model["speed"]
+        row = [
+            model["label"],
+            str(model["settings"]["steps"]),
+            f"{speed['seconds_per_picture']:.2f}",
+            f"{speed['seconds_per_batch']:.2f}",
+            f"{speed['peak_bytes'] / 1e9:.2f}",
+        ]
+        rows.append([*row, *(_value(model["suites"][suite], name) for suite, name in columns)])
+    batch = max(model["speed"]["batch_size"] for model in result["models"])
+    note = f"Medians of this run, {batch} pictures a batch, after a picture to warm up."
+    return Table("Comparison", header, rows, note)
+
+
+def measures(result: Result, suite: str) -> list[str]:
+    """Names of what stands in the comparison for a suite, in order."""
+    found = [model["suites"][suite] for model in result["models"]]
+    names = [EVERYTHING] if any(EVERYTHING in one["questions"] for one in found) else []
+    if any(one["distances"] for one in found):
+        names += DISTANCES
+    return names + sorted({name for one in found for name in one["scores"]})
+
+
+def measure_of(found: Mapping[str, Any], name: str) -> Mapping[str, float] | None:
+    """The score behind a name of ``measures``; distances have no interval."""
+    if name == EVERYTHING:
+        score: Mapping[str, float] | None = found["questions"].get(EVERYTHING)
+        return score
+    if name in DISTANCES:
+        if found["distances"] is None:
+            return None
+        distance = found["distances"]
+        value = distance["frechet"] if name == DISTANCES[0] else 1000 * distance["kernel"]
+        return {"value": value, "low": value, "high": value}
+    score = found["scores"].get(name)
+    return score
+
+
+def number(value: float) -> str:
+    """With as many digits as mean something: 0.812, 5.97, 26.3."""
+    digits = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1
+    return f"{value:.{digits}f}"
+
+
+def _value(found: Mapping[str, Any], name: str) -> str:
+    score = measure_of(found, name)
+    return "" if score is None else number(score["value"])
+
+
+def _judged(result: Result, suite: str, kind: str) -> Table | None:
+    """Scores by question or by task, the judge's own accuracy beside each."""
+    models = result["models"]
+    names = sorted({name for model in models for name in model["suites"][suite][kind]})
+    if not names:
+        return None
+    truth = result["truth"].get(suite, {}).get(kind, {})
+    accuracy = result["judge_accuracy"]
+    one = len(models) == 1
+    header = ["question" if kind == "questions" else "task"]
+    if one:
+        header += ["score", "95% interval"]
+    else:
+        header += [model["label"] for model in models]
+    header += ["prompts", "pictures"]
+    header += ["judge on these scenes, drawn"] if truth else []
+    header += [f"judge on {shown} scenes" for shown in accuracy]
+    rows = []
+    for name in names:
+        scores = [model["suites"][suite][kind].get(name) for model in models]
+        asked = next(score for score in scores if score is not None)
+        row = [name, *_cells(scores, one), str(asked["num_prompts"]), str(asked["num_pictures"])]
+        row += [number(truth[name]["value"]) if name in truth else ""] if truth else []
+        row += [_accuracy(accuracy[shown], name, kind) for shown in accuracy]
+        rows.append(row)
+    note = "The judge's columns are what it says of true pictures, which are all right."
+    return Table(f"{suite}: by {'question' if kind == 'questions' else 'task'}", header, rows, note)
+
+
+def _cells(scores: Sequence[Mapping[str, float] | None], one: bool) -> list[str]:
+    cells = []
+    for score in scores:
+        if score is None:
+            cells += ["", ""] if one else [""]
+            continue
+        value, interval = f"{score['value']:.3f}", f"{score['low']:.3f} to {score['high']:.3f}"
+        cells += [value, interval] if one else [f"{value} ({interval})"]
+    return cells
+
+
+def _accuracy(accuracy: Mapping[str, float], name: str, kind: str) -> str:
+    """The judge's accuracy in a question; in a task, in the hardest of its questions."""
+    questions = TASK_QUESTIONS.get(name, ()) if kind == "tasks" else (name,)
+    known = [accuracy[question] for question in questions if question in accuracy]
+    return f"{min(known):.3f}" if known else ""
+
+
+def _scorers_by_task(result: Result, suite: str) -> list[str]:
+    found = [model["suites"][suite]["scores_by_task"] for model in result["models"]]
+    return sorted({name for one in found for name in one})
+
+
+def _by_scorer(result: Result, suite: str, scorer: str) -> Table:
+    found = [model["suites"][suite]["scores_by_task"].get(scorer, {}) for model in result["models"]]
+    tasks = sorted({task for one in found for task in one})
+    rows = [
+        [task, *(number(one[task]["value"]) if task in one else "" for one in found)]
+        for task in tasks
+    ]
+    header = ["task", *(model["label"] for model in result["models"])]
+    return Table(f"{suite}: {scorer} by task", header, rows)

@@ -1,0 +1,60 @@
+"""Files of others, fetched once into the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import urllib.request
+import zipfile
+from pathlib import Path
+
+from relay_diffusion.errors import RelayError
+
+TIMEOUT = 30
+"""Seconds without an answer after which fetching is given up."""
+
+
+def cache_folder() -> Path:
+    """``relay-diffusion/suites`` in ``$XDG_CACHE_HOME``, or in ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "relay-diffusion" / "suites"
+
+
+def fetch(url: str, path: Path, member: str | None = None) -> Path:
+    """``path``, fetched from ``url`` if it is not there; it appears whole or not at all.
+
+    Args:
+        member: the file to take out of the zip archive that ``url`` is.
+    Raises: RelayError that says which file to put where, if it cannot be fetched.
+    """
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
+            part = Path(folder) / "part"
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as source, part.open("wb") as file:
+                shutil.copyfileobj(source, file)
+            if member is not None:
+                archive = part.rename(part.with_name("archive"))
+                with (
+                    zipfile.ZipFile(archive) as zipped,
+                    zipped.open(member) as inside,
+                    part.open("wb") as file,
+                ):
+                    shutil.copyfileobj(inside, file)
+            os.replace(part, path)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        what = f"{member} of {url}" if member else url
+        raise RelayError(
+            f"{url} cannot be fetched ({error}); fetch it elsewhere and put {what} at {path}"
+        ) from error
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

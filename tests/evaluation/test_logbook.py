@@ -1,0 +1,60 @@
+"""Settings are kept, changed ones refused; batches survive a run that was killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.evaluation.logbook import Batch, Logbook
+from relay_diffusion.evaluation.making import speed
+
+
+def batch(number: int, num: int = 4, seconds: float = 2.0, peak: int = 10) -> Batch:
+    return Batch("m", "s", number, num, seconds, peak)
+
+
+def test_what_was_agreed_holds_in_the_next_run(tmp_path: Path) -> None:
+    first = Logbook(tmp_path)
+    first.agree("model", "a", {"steps": 50, "size": (64, 64)})
+    first.save()
+    again = Logbook(tmp_path)
+    again.agree("model", "a", {"steps": 50, "size": [64, 64]})
+    again.agree("model", "b", {"steps": 10})
+    for changed in ({"steps": 10, "size": [64, 64]}, {"steps": 50}):
+        with pytest.raises(RelayError, match="pictures of model 'a' with"):
+            again.agree("model", "a", changed)
+    with pytest.raises(RelayError, match="steps 50, and now it is 10"):
+        again.agree("model", "a", {"steps": 10, "size": [64, 64]})
+
+
+def test_a_line_that_was_being_written_is_forgotten(tmp_path: Path) -> None:
+    first = Logbook(tmp_path)
+    first.add(batch(0))
+    first.add(batch(1))
+    path = tmp_path / "batches.jsonl"
+    path.write_text(path.read_text()[:-10])
+    again = Logbook(tmp_path)
+    assert again.of("m") == [batch(0)]
+    again.add(batch(1, seconds=3.0))
+    assert Logbook(tmp_path).of("m") == [batch(0), batch(1, seconds=3.0)]
+
+
+def test_a_damaged_logbook_is_named(tmp_path: Path) -> None:
+    (tmp_path / "batches.jsonl").write_text("{}\n")
+    with pytest.raises(RelayError, match=r"batches\.jsonl is damaged"):
+        Logbook(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RelayError, match=r"run\.json is damaged"):
+        Logbook(tmp_path)
+
+
+def test_time_is_the_median_of_full_batches() -> None:
+    batches = [batch(0, seconds=9.0), batch(1), batch(2, seconds=4.0), batch(3, 1, 50.0, peak=99)]
+    assert speed(batches) == {
+        "seconds_per_batch": 4.0,
+        "seconds_per_picture": 1.0,
+        "batch_size": 4,
+        "peak_bytes": 99,
+    }

@@ -1,0 +1,117 @@
+"""Scorers as commands, and the adapters' way of saying what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import relay_diffusion
+from relay_diffusion.errors import RelayError
+from relay_diffusion.evaluation.scorers import adapter
+from relay_diffusion.evaluation.scorers.command import Scorer
+from relay_diffusion.evaluation.scorers.kept import kept_scores
+
+LENGTH = """
+import json, sys
+rows = [json.loads(line) for line in (open(sys.argv[1]) if sys.argv[1:] else sys.stdin)]
+print("loading weights ...")
+print(json.dumps({"scorer": "length", "version": "1"}))
+for row in reversed(rows):
+    print(json.dumps({"path": row["path"], "score": len(row["prompt"])}))
+"""
+ROWS = [{"prompt": "a fox", "path": "0.png"}, {"prompt": "an owl", "path": "1.png"}]
+
+
+@pytest.fixture
+def length(tmp_path: Path) -> Path:
+    file = tmp_path / "length.py"
+    file.write_text(LENGTH)
+    return file
+
+
+@pytest.mark.parametrize("form", ["{python} {file}", "{python} {file} {{}}"])
+def test_a_command_scores_from_standard_input_or_a_file(form: str, length: Path) -> None:
+    command = form.format(python=sys.executable, file=length)
+    scores = Scorer.parse(f"length={command}").score(ROWS)
+    assert scores.values == [5.0, 6.0]
+    assert scores.version == "length 1"
+
+
+@pytest.mark.parametrize(
+    ("code", "match"),
+    [
+        ("import sys; sys.exit('no weights here')", "failed: no weights here"),
+        ("import sys; sys.exit(3)", "exit code 3"),
+        ("print('{}')", "left out 2 pictures"),
+    ],
+)
+def test_a_command_that_fails_is_quoted(code: str, match: str) -> None:
+    with pytest.raises(RelayError, match=match):
+        Scorer("broken", f'{sys.executable} -c "{code}"').score(ROWS)
+
+
+def test_what_is_no_command_is_refused() -> None:
+    with pytest.raises(RelayError, match="NAME=COMMAND"):
+        Scorer.parse("imagereward")
+    with pytest.raises(RelayError, match="cannot be started"):
+        Scorer("x", "no-such-command-anywhere").score(ROWS)
+
+
+def test_scores_are_kept_until_a_picture_changes(length: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "0.png"
+    picture.write_bytes(b"one")
+    rows = [{"prompt": "a fox", "path": str(picture)}]
+    scorer = Scorer("length", f"{sys.executable} {length}")
+    first = kept_scores(scorer, rows, tmp_path / "scores")
+    length.write_text("raise SystemExit('must not be run')")
+    assert kept_scores(scorer, rows, tmp_path / "scores") == first
+    picture.write_bytes(b"another")
+    with pytest.raises(RelayError, match="must not be run"):
+        kept_scores(scorer, rows, tmp_path / "scores")
+
+
+@pytest.mark.parametrize(
+    ("name", "install"), [("imagereward", "pip install image-reward"), ("hps", "pip install hpsv2")]
+)
+def test_an_adapter_without_its_package_says_in_one_line_what_to_install(
+    name: str, install: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "pictures.jsonl"
+    file.write_text(json.dumps(ROWS[0]))
+    # Only the standard library and this package, as in an environment made for another one.
+    source = str(Path(relay_diffusion.__file__).parents[1])
+    code = (
+        f"import sys; sys.path.insert(0, {source!r}); import runpy; "
+        f"sys.argv[1:] = [{str(file)!r}]; "
+        f"runpy.run_module('relay_diffusion.evaluation.scorers.{name}', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1 and install in done.stderr
+
+
+def test_an_adapter_writes_its_version_and_a_score_for_each_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "pictures.jsonl"
+    rows = [{"prompt": "a" * n, "path": f"{n}.png"} for n in range(20)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+
+    def load(args: argparse.Namespace) -> adapter.Loaded:
+        return adapter.Loaded(lambda prompts, paths: [len(p) * args.times for p in prompts], "2.1")
+
+    options = {"--times": {"type": int, "default": 1}}
+    assert adapter.run("length", load, "nothing", options, [str(file), "--times", "3"]) == 0
+    header, *lines = map(json.loads, capsys.readouterr().out.splitlines())
+    assert header == {"scorer": "length", "version": "2.1"}
+    assert [line["score"] for line in lines] == [3.0 * n for n in range(20)]
+    assert adapter.run("length", load, "nothing", None, [str(tmp_path / "none")]) == 2
+    file.write_text('{"prompt": "a"}')
+    assert adapter.run("length", load, "nothing", options, [str(file)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "length: line 1 has no prompt and path"
