@@ -19,7 +19,7 @@ from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.ema import Ema
 from relay_diffusion.training.journal import Journal
 from relay_diffusion.training.objective import Objective
-from relay_diffusion.training.optimizer import build_optimizer
+from relay_diffusion.training.optimizer import MuonAndAdamW, build_optimizer
 from relay_diffusion.training.recipe import Recipe
 
 
@@ -48,7 +48,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
 
     modules = objective.trained
     optimizer = build_optimizer(modules, recipe.optimizer)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
     ema = Ema(modules, recipe.ema)
     checkpoints = Checkpoints(recipe.folder / "checkpoints", recipe.checkpoint.keep)
     start = _restore(checkpoints, recipe, modules, ema, optimizer, resume)
@@ -139,7 +139,7 @@ def _restore(
     recipe: Recipe,
     modules: Any,
     ema: Ema,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | MuonAndAdamW,
     resume: bool,
 ) -> int:
     """Load the newest checkpoint if there is one; the step to go on from."""

@@ -1,28 +1,31 @@
-"""AdamW and the course of its learning rate."""
+"""Optimisers, and the course of their learning rate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from relay_diffusion.errors import RelayError
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW (arXiv:1711.05101) with linear warm-up and a decay.
+    """AdamW (arXiv:1711.05101), or Muon, with linear warm-up and a decay.
 
+    ``kind`` "muon" updates matrices and kernels along their orthogonalised momentum
+    (arXiv:2502.16982, whose scaling makes AdamW's rates fit), all else with AdamW.
     ``schedule`` falls from ``lr`` to ``final * lr`` over the last ``decay_steps`` steps of the run
     (0: all steps after the warm-up). ``clip`` bounds the norm of the whole gradient (0: never).
     ``scales`` multiplies the rate of a module by its name; 0 keeps the module as it is.
     ``accumulate`` splits each batch into that many parts, to save memory; the result is the same.
     """
 
+    kind: Literal["adamw", "muon"] = "adamw"
     lr: float = 3e-4
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = 1e-8
@@ -52,8 +55,8 @@ class OptimizerSettings:
 
 def build_optimizer(
     modules: Mapping[str, nn.Module], settings: OptimizerSettings
-) -> torch.optim.AdamW:
-    """AdamW over all that learns; weight decay on matrices and kernels, not on gains and biases.
+) -> torch.optim.Optimizer | MuonAndAdamW:
+    """An optimiser of all that learns; weight decay on matrices and kernels only.
 
     Each group has its module's ``scale``, and parameters whose scale is 0 no longer ask for
     gradients. Raises: RelayError if a scale is for no module, or nothing is left to learn.
@@ -63,22 +66,81 @@ def build_optimizer(
         raise RelayError(
             f"optimizer.scales.{min(unknown)}: what learns here is {', '.join(modules)}"
         )
-    groups = []
+    groups: list[dict[str, Any]] = []
     for name, module in modules.items():
         scale = settings.scales.get(name, 1.0)
         if scale == 0:
             module.requires_grad_(False)
-        learning = [p for p in module.parameters() if p.requires_grad]
-        for matrices, decay in ((True, settings.weight_decay), (False, 0.0)):
-            params = [p for p in learning if (p.ndim >= 2) == matrices]
+        for kind, params in _by_kind(module, settings.kind == "muon").items():
+            decay = 0.0 if kind == "vector" else settings.weight_decay
             if params:
-                groups.append({"params": params, "weight_decay": decay, "scale": scale})
+                groups.append(
+                    {"params": params, "weight_decay": decay, "scale": scale, "kind": kind}
+                )
     if not groups:
         raise RelayError("optimizer.scales leaves nothing to learn")
-    return torch.optim.AdamW(
-        groups,
-        lr=settings.lr,
-        betas=settings.betas,
-        eps=settings.eps,
-        fused=True,
-    )
+    hidden = [group for group in groups if group["kind"] == "hidden"]
+    others = [group for group in groups if group["kind"] != "hidden"]
+    adamw = {"lr": settings.lr, "betas": settings.betas, "eps": settings.eps, "fused": True}
+    if not hidden:
+        return torch.optim.AdamW(others, **adamw)
+    return MuonAndAdamW(hidden, torch.optim.AdamW(others, **adamw), settings.lr)
+
+
+EDGES = ("conv_in", "conv_out", "shared", "embed_tokens", "relative_attention_bias")
+"""First and last layers and tables of embeddings: not what orthogonal updates are for."""
+
+
+def _by_kind(module: nn.Module, muon: bool) -> dict[str, list[nn.Parameter]]:
+    """Its learning parameters: "hidden" ones are for Muon, "matrix" and "vector" for AdamW."""
+    kinds: dict[str, list[nn.Parameter]] = {"hidden": [], "matrix": [], "vector": []}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        inner = muon and not any(edge in name.split(".") for edge in EDGES)
+        matrix = parameter.ndim >= 2
+        kinds["hidden" if matrix and inner else "matrix" if matrix else "vector"].append(parameter)
+    return kinds
+
+
+class MuonAndAdamW:
+    """torch's Muon, which takes matrices only, on kernels seen as matrices, beside AdamW for the
+    rest; what the loop asks of an optimiser."""
+
+    def __init__(self, groups: list[dict[str, Any]], adamw: torch.optim.AdamW, lr: float) -> None:
+        self.adamw = adamw
+        self.pairs = [(p, nn.Parameter(_flat(p.detach(), p))) for g in groups for p in g["params"]]
+        if any(flat.data_ptr() != p.data_ptr() for p, flat in self.pairs):
+            raise RelayError("optimizer.kind muon needs weights that lie in memory as matrices")
+        seen = iter(flat for _, flat in self.pairs)
+        flats = [{**g, "params": [next(seen) for _ in g["params"]]} for g in groups]
+        self.muon = torch.optim.Muon(flats, lr=lr, adjust_lr_fn="match_rms_adamw")
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.muon.param_groups + self.adamw.param_groups
+
+    def step(self) -> None:
+        for parameter, flat in self.pairs:
+            flat.grad = None if parameter.grad is None else _flat(parameter.grad, parameter)
+        self.muon.step()
+        self.adamw.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.adamw.zero_grad(set_to_none)
+        for parameter, flat in self.pairs:
+            parameter.grad = flat.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.muon.load_state_dict(state["muon"])
+        self.adamw.load_state_dict(state["adamw"])
+
+
+def _flat(x: Tensor, parameter: nn.Parameter) -> Tensor:
+    """``x``, a parameter or its gradient, (out, in, h, w) as (out, in h w). The columns are in the
+    parameter's order in memory, so that its own matrix is a view; Muon does not mind the order."""
+    last = parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
+    return (x.permute(0, 2, 3, 1) if last else x).flatten(1)
