@@ -49,9 +49,17 @@ def lines(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "reuse"), [("autoencoder", 1), ("base", 1), ("base", 3), ("relay", 3)]
+    ("kind", "reuse", "optimizer"),
+    [
+        ("autoencoder", 1, "adamw"),
+        ("base", 1, "adamw"),
+        ("base", 3, "muon"),
+        ("relay", 3, "adamw"),
+    ],
 )
-def test_three_steps_and_three_more_equal_six(kind: str, reuse: int, tmp_path: Path) -> None:
+def test_three_steps_and_three_more_equal_six(
+    kind: str, reuse: int, optimizer: str, tmp_path: Path
+) -> None:
     # The interruption lies inside a chapter of two batches that are visited three times, and the
     # validation and preview before it must leave no trace.
     def make(out: str, steps: int, **run: Any) -> Recipe:
@@ -60,7 +68,7 @@ def test_three_steps_and_three_more_equal_six(kind: str, reuse: int, tmp_path: P
             tmp_path / out,
             run={"steps": steps, **run},
             data={"reuse": reuse, "chapter": 2},
-            optimizer={"schedule": "constant"},
+            optimizer={"schedule": "constant", "kind": optimizer},
         )
 
     whole = make("whole", 6)

@@ -15,7 +15,7 @@ def assemble(
     relay: Annotated[Path, typer.Option(help="Export folder of the relay stage's run.")],
     world: Annotated[
         Literal["full", "small"] | None,
-        typer.Option(help="World it was trained on: prompts with other words get a warning."),
+        typer.Option(help="World it was trained on: what it knows, and how prompts are expanded."),
     ] = None,
     card: Annotated[Path | None, typer.Option(help="Model card to put in as README.md.")] = None,
     set_: Annotated[
@@ -45,6 +45,7 @@ def assemble(
         raise RelayError(f"--set {unknown[0]}: a cascade has {', '.join(allowed)}")
     if world is not None:
         config.setdefault("known_words", sorted(words_of(World.by_name(world))))
+        config = {"world": world, "expander": "scenes", **config}
     scheduler = read_json(base, base / "scheduler" / "scheduler_config.json")
     build(
         out,

@@ -51,7 +51,8 @@ def upscale(
     picture = open_picture(image)
     check_pixels(picture.height << times, picture.width << times)
     if prompt is None:
-        prompt = (read_record(image) or {}).get("prompt")
+        record = read_record(image) or {}
+        prompt = record.get("expanded_prompt") or record.get("prompt")
     folder = PictureFolder(out)
 
     import torch

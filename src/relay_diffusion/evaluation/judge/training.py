@@ -69,18 +69,28 @@ def judge(recipe: JudgeRecipe, source: Source, device: torch.device) -> Objectiv
         x = spoil(pictures.x.to(device), draws)
         return {"x": x} | {name: values.to(device) for name, values in targets.items()}
 
+    measured: dict[str, dict[str, float]] = {}
+
     def loss(batch: Batch, draws: Draws) -> Tensor:
+        measured.clear()
         return judge_loss(network(batch["x"]), batch)
 
+    def figures() -> dict[str, dict[str, float]]:
+        """Of the weights as they are: validation and export often fall on one step."""
+        if not measured:
+            num_pictures = recipe.validation.num_pictures
+            measured.update(measure(Judge(network, {}), source, num_pictures, vae))
+        return measured
+
     def validate() -> dict[str, float]:
-        figures = measure(Judge(network, {}), source, recipe.validation.num_pictures, vae)
         return {
-            f"{k}/{name}": share for k, shares in figures.items() for name, share in shares.items()
+            f"{kind}/{name}": share
+            for kind, shares in figures().items()
+            for name, share in shares.items()
         }
 
     def export(folder: Path) -> None:
-        figures = measure(Judge(network, {}), source, recipe.validation.num_pictures, vae)
-        Judge(network, figures).save_pretrained(folder)
+        Judge(network, dict(figures())).save_pretrained(folder)
 
     return Objective(
         trained={"judge": network},
