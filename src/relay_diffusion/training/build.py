@@ -60,10 +60,9 @@ def objective_of(
         return autoencoder(recipe, networks.vae, source, device)
     if isinstance(recipe, TextRecipe):
         return text(recipe, networks.text_encoder, networks.tokenizer, source, device)
-    stage = (networks.unet, networks.text_encoder, networks.tokenizer, networks.vae, source, device)
     if isinstance(recipe, BaseRecipe):
-        return base(recipe, *stage)
+        return base(recipe, networks, source, device)
     if isinstance(recipe, ConcatRecipe):
-        return concat(recipe, *stage)
+        return concat(recipe, networks, source, device)
     assert isinstance(recipe, RelayRecipe)
-    return relay(recipe, *stage)
+    return relay(recipe, networks, source, device)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,36 +18,36 @@ from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.models.text import encode_text, tokenize
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
-from relay_diffusion.training.networks import save_half
+from relay_diffusion.training.networks import Networks, save_half
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.preview import preview_base
-from relay_diffusion.training.recipe import BaseObjective, BaseRecipe, ConcatRecipe, RelayRecipe
+from relay_diffusion.training.recipe import (
+    BaseObjective,
+    BaseRecipe,
+    ConcatRecipe,
+    Recipe,
+    RelayRecipe,
+)
 
 NUM_BANDS = 4
 
 
 def base(
     recipe: BaseRecipe,
-    unet: Any,
-    text_encoder: Any,
-    tokenizer: Any,
-    vae: Any,
+    networks: Networks,
     source: Source,
     device: torch.device,
 ) -> Objective:
-    """Train ``unet`` and ``text_encoder`` together; ``vae`` is fixed."""
-    schedule = schedule_on(device)
-    denoiser = Denoiser(unet, schedule, recipe.model.prediction_type)
+    """Train the UNet and the text encoder; the autoencoder is fixed."""
+    unet, text_encoder, tokenizer = networks.unet, networks.text_encoder, networks.tokenizer
+    denoiser = denoiser_of(recipe, networks, device)
+    schedule = denoiser.schedule
     stream = source("train", recipe.data.views)
     settings = recipe.objective
-    freeze(vae)
+    freeze(networks.vae)
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
-        return {
-            "z_0": encode(vae, pictures.x.to(device)),
-            "input_ids": tokenize(tokenizer, pictures.captions, recipe.model.max_tokens).to(device),
-            "time_ids": pictures.time_ids.to(device),
-        }
+        return prepared(recipe, networks, pictures, device)
 
     def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
         context = encode_text(text_encoder, batch["input_ids"]) * keep[:, None, None]
@@ -61,7 +60,7 @@ def base(
     )
 
     def preview() -> tuple[Tensor, int]:
-        return preview_base(recipe, denoiser, text_encoder, tokenizer, vae, source, device)
+        return preview_base(recipe, networks, denoiser, source, device)
 
     def export(folder: Path) -> None:
         save_half(unet, folder / "base_unet")
@@ -77,6 +76,22 @@ def base(
         validate=validate,
         preview=preview,
     )
+
+
+def prepared(recipe: Recipe, networks: Networks, pictures: Pictures, device: torch.device) -> Batch:
+    """What every denoising objective needs of pictures: clean latents, tokens, sizes."""
+    tokens = tokenize(networks.tokenizer, pictures.captions, recipe.model.max_tokens)
+    return {
+        "z_0": encode(networks.vae, pictures.x.to(device)),
+        "input_ids": tokens.to(device),
+        "time_ids": pictures.time_ids.to(device),
+    }
+
+
+def denoiser_of(recipe: Recipe, networks: Networks, device: torch.device) -> Denoiser:
+    """Its schedule is on the device of the run, so that looking a level up waits for no copy."""
+    schedule = NoiseSchedule(NoiseSchedule.scaled_linear().sigmas.to(device))
+    return Denoiser(networks.unet, schedule, recipe.model.prediction_type)
 
 
 def loss_weight(sigma: Tensor, settings: BaseObjective) -> Tensor:
@@ -172,11 +187,6 @@ class _Validation:
             if bool((band == i).any()):
                 figures[f"loss_band_{i}"] = float(loss[band == i].mean())
         return figures
-
-
-def schedule_on(device: torch.device) -> NoiseSchedule:
-    """On the device of the run, so that looking a level up does not wait for a copy."""
-    return NoiseSchedule(NoiseSchedule.scaled_linear().sigmas.to(device))
 
 
 def freeze(module: nn.Module) -> None:

@@ -81,7 +81,12 @@ def build_optimizer(
         raise RelayError("optimizer.scales leaves nothing to learn")
     hidden = [group for group in groups if group["kind"] == "hidden"]
     others = [group for group in groups if group["kind"] != "hidden"]
-    adamw = {"lr": settings.lr, "betas": settings.betas, "eps": settings.eps, "fused": True}
+    adamw: dict[str, Any] = {
+        "lr": settings.lr,
+        "betas": settings.betas,
+        "eps": settings.eps,
+        "fused": True,
+    }
     if not hidden:
         return torch.optim.AdamW(others, **adamw)
     return MuonAndAdamW(hidden, torch.optim.AdamW(others, **adamw), settings.lr)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,15 +13,14 @@ from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.text import encode_text, tokenize
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Source
+from relay_diffusion.training.networks import Networks
 from relay_diffusion.training.recipe import BaseRecipe, ConcatRecipe, RelayRecipe
 
 
 def preview_base(
     recipe: BaseRecipe,
+    networks: Networks,
     denoiser: Denoiser,
-    text_encoder: Any,
-    tokenizer: Any,
-    vae: Any,
     source: Source,
     device: torch.device,
 ) -> tuple[Tensor, int]:
@@ -32,20 +29,18 @@ def preview_base(
     num = len(prompts) or recipe.preview.num_pictures
     held = source("held-out", recipe.data.views[:1]).batch(0, num)
     prompts = prompts or list(held.captions)
-    denoise = _guided(denoiser, text_encoder, tokenizer, prompts, held.time_ids.to(device), recipe)
-    shape = encode(vae, held.x[:1].to(device)).shape[1:]
+    denoise = _guided(networks, denoiser, prompts, held.time_ids.to(device), recipe)
+    shape = encode(networks.vae, held.x[:1].to(device)).shape[1:]
     eps = Draws.of_batch(0, "preview", 0, num, device).normal("eps", *shape)
     sigmas = denoiser.schedule.sample_sigmas(recipe.preview.num_steps)
     z = sample_base(denoise, eps * (1 + sigmas[0].item() ** 2) ** 0.5, sigmas)
-    return decode(vae, z).clamp(-1, 1), 8
+    return decode(networks.vae, z).clamp(-1, 1), 8
 
 
 def preview_upscaling(
     recipe: RelayRecipe | ConcatRecipe,
+    networks: Networks,
     denoiser: Denoiser,
-    text_encoder: Any,
-    tokenizer: Any,
-    vae: Any,
     source: Source,
     device: torch.device,
 ) -> tuple[Tensor, int]:
@@ -54,36 +49,35 @@ def preview_upscaling(
     held = source("held-out", (View(side),)).batch(0, recipe.preview.num_pictures)
     x = held.x.to(device)
     small = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
-    small = decode(vae, encode(vae, small)).clamp(-1, 1)
+    small = decode(networks.vae, encode(networks.vae, small)).clamp(-1, 1)
     x_lr = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
-    z_lr = encode(vae, x_lr)
+    z_lr = encode(networks.vae, x_lr)
     eps = Draws.of_batch(0, "preview", 0, len(x), device).normal("eps", *z_lr.shape[1:])
     time_ids, captions = held.time_ids.to(device), list(held.captions)
     schedule, num_steps = denoiser.schedule, recipe.preview.num_steps
     if isinstance(recipe, RelayRecipe):
-        denoise = _guided(denoiser, text_encoder, tokenizer, captions, time_ids, recipe)
+        denoise = _guided(networks, denoiser, captions, time_ids, recipe)
         start = recipe.objective.num_relay_train_steps
         sigmas = schedule.relay_sigmas(min(num_steps, start), start)
         z = sample_relay(denoise, z_lr, eps, sigmas)
     else:
-        denoise = _guided(denoiser, text_encoder, tokenizer, captions, time_ids, recipe, z_lr)
+        denoise = _guided(networks, denoiser, captions, time_ids, recipe, z_lr)
         sigmas = schedule.sample_sigmas(num_steps)
         z = sample_base(denoise, eps * (1 + sigmas[0].item() ** 2) ** 0.5, sigmas)
-    made = decode(vae, z).clamp(-1, 1)
+    made = decode(networks.vae, z).clamp(-1, 1)
     return torch.stack([x_lr, made, x], 1).flatten(0, 1), 6
 
 
 def _guided(
+    networks: Networks,
     denoiser: Denoiser,
-    text_encoder: Any,
-    tokenizer: Any,
     prompts: list[str],
     time_ids: Tensor,
     recipe: BaseRecipe | ConcatRecipe | RelayRecipe,
     beside: Tensor | None = None,
 ) -> Denoise:
-    input_ids = tokenize(tokenizer, prompts, recipe.model.max_tokens).to(time_ids.device)
-    context = encode_text(text_encoder, input_ids)
+    input_ids = tokenize(networks.tokenizer, prompts, recipe.model.max_tokens)
+    context = encode_text(networks.text_encoder, input_ids.to(time_ids.device))
     both = torch.cat([torch.zeros_like(context), context])
     twice = None if beside is None else torch.cat([beside, beside])
     pair = denoiser(both, torch.cat([time_ids, time_ids]), beside=twice)

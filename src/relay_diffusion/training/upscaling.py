@@ -11,17 +11,18 @@ from torch import Tensor
 from relay_diffusion.diffusion import base_loss, relay_loss
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.models.denoiser import Denoiser
-from relay_diffusion.models.text import encode_text, tokenize
+from relay_diffusion.models.text import encode_text
 from relay_diffusion.training.denoising import (
     SampleLoss,
+    denoiser_of,
     freeze,
     loss_and_validation,
     loss_weight,
-    schedule_on,
+    prepared,
 )
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source
-from relay_diffusion.training.networks import save_half
+from relay_diffusion.training.networks import Networks, save_half
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.preview import preview_upscaling
 from relay_diffusion.training.recipe import ConcatRecipe, RelayRecipe
@@ -29,84 +30,69 @@ from relay_diffusion.training.recipe import ConcatRecipe, RelayRecipe
 
 def relay(
     recipe: RelayRecipe,
-    unet: Any,
-    text_encoder: Any,
-    tokenizer: Any,
-    vae: Any,
+    networks: Networks,
     source: Source,
     device: torch.device,
 ) -> Objective:
-    """Train ``unet`` as the relay stage; ``vae`` and ``text_encoder`` are fixed."""
+    """Train the UNet as the relay stage; the other networks are fixed."""
     settings = recipe.objective
-    denoiser = _denoiser(recipe, unet, device)
+    denoiser = denoiser_of(recipe, networks, device)
     num_steps = settings.num_relay_train_steps
 
     def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
         schedule = denoiser.schedule
-        context = encode_text(text_encoder, batch["input_ids"]) * keep[:, None, None]
+        context = encode_text(networks.text_encoder, batch["input_ids"]) * keep[:, None, None]
         denoise = denoiser(context, batch["time_ids"])
         loss = relay_loss(denoise, batch["z_0"], batch["z_lr"], t, eps, schedule, num_steps)
         return loss * loss_weight(schedule.sigma(t), settings)
 
-    return _upscaling(
-        recipe, denoiser, text_encoder, tokenizer, vae, source, device, sample_loss, num_steps
-    )
+    return _upscaling(recipe, networks, denoiser, source, device, sample_loss, num_steps)
 
 
 def concat(
     recipe: ConcatRecipe,
-    unet: Any,
-    text_encoder: Any,
-    tokenizer: Any,
-    vae: Any,
+    networks: Networks,
     source: Source,
     device: torch.device,
 ) -> Objective:
-    """Train ``unet`` to draw the larger picture from noise, z_lr beside its noised latents."""
-    denoiser = _denoiser(recipe, unet, device)
+    """Train the UNet to draw the larger picture from noise, z_lr beside its noised latents."""
+    denoiser = denoiser_of(recipe, networks, device)
 
     def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
         schedule = denoiser.schedule
-        context = encode_text(text_encoder, batch["input_ids"]) * keep[:, None, None]
+        context = encode_text(networks.text_encoder, batch["input_ids"]) * keep[:, None, None]
         denoise = denoiser(context, batch["time_ids"], beside=batch["z_lr"])
         loss = base_loss(denoise, batch["z_0"], t, eps, schedule)
         return loss * loss_weight(schedule.sigma(t), recipe.objective)
 
     num_steps = denoiser.schedule.num_train_steps
-    return _upscaling(
-        recipe, denoiser, text_encoder, tokenizer, vae, source, device, sample_loss, num_steps
-    )
+    return _upscaling(recipe, networks, denoiser, source, device, sample_loss, num_steps)
 
 
 def _upscaling(
     recipe: RelayRecipe | ConcatRecipe,
+    networks: Networks,
     denoiser: Denoiser,
-    text_encoder: Any,
-    tokenizer: Any,
-    vae: Any,
     source: Source,
     device: torch.device,
     sample_loss: SampleLoss,
     num_steps: int,
 ) -> Objective:
+    vae = networks.vae
     freeze(vae)
-    freeze(text_encoder)
+    freeze(networks.text_encoder)
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
         x = pictures.x.to(device)
         through_vae = draws.uniform("through_vae") < recipe.objective.through_vae
-        return {
-            "z_0": encode(vae, x),
-            "z_lr": encode(vae, low_resolution(vae, x, through_vae)),
-            "input_ids": tokenize(tokenizer, pictures.captions, recipe.model.max_tokens).to(device),
-            "time_ids": pictures.time_ids.to(device),
-        }
+        z_lr = encode(vae, low_resolution(vae, x, through_vae))
+        return {**prepared(recipe, networks, pictures, device), "z_lr": z_lr}
 
     loss, validate = loss_and_validation(recipe, sample_loss, num_steps, prepare, source, device)
     stream = source("train", recipe.data.views)
 
     def preview() -> tuple[Tensor, int]:
-        return preview_upscaling(recipe, denoiser, text_encoder, tokenizer, vae, source, device)
+        return preview_upscaling(recipe, networks, denoiser, source, device)
 
     return Objective(
         trained={"unet": denoiser.unet},
@@ -132,7 +118,3 @@ def low_resolution(vae: Any, x: Tensor, through_vae: Tensor) -> Tensor:
     if len(rows):
         small[rows] = decode(vae, encode(vae, small[rows])).to(small.dtype).clamp(-1, 1)
     return F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-def _denoiser(recipe: RelayRecipe | ConcatRecipe, unet: Any, device: torch.device) -> Denoiser:
-    return Denoiser(unet, schedule_on(device), recipe.model.prediction_type)
