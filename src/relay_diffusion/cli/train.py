@@ -34,11 +34,11 @@ def train(
     """
     from relay_diffusion.evaluation.judge.training import JudgeRecipe, judge
     from relay_diffusion.training.distilling import DistillRecipe, distill, rounds_of
-    from relay_diffusion.training.recipe import RECIPES, read_recipe
-    from relay_diffusion.training.run import make_objective, run, summary
+    from relay_diffusion.training.recipe import RECIPES, Recipe, read_recipe
+    from relay_diffusion.training.run import Make, make_objective, run, summary
 
     kinds = {**RECIPES, "judge": JudgeRecipe, "distill": DistillRecipe}
-    makers = {JudgeRecipe: judge, DistillRecipe: distill}
+    makers: dict[type[Recipe], Make] = {JudgeRecipe: judge, DistillRecipe: distill}
     begun = time.monotonic()
     for path in recipes:
         whole = read_recipe(path, set_ or (), kinds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -43,6 +43,18 @@ class Stream(Protocol):
     def caption_pairs(self, step: int, batch_size: int) -> Sequence[tuple[str, str]]:
         """Two captions of each picture, without the pictures."""
         ...
+
+
+Described = TypeVar("Described")
+
+
+class DescribedStream(Stream, Protocol[Described]):
+    """A stream whose batches come in two calls: one that may run ahead in worker processes, and one
+    on the device of the run, in the main process. ``batch`` is the one after the other."""
+
+    def describe(self, step: int, batch_size: int) -> Described: ...
+
+    def draw(self, described: Described) -> Pictures: ...
 
 
 Split = Literal["train", "held-out"]

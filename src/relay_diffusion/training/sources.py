@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from relay_diffusion.data.pictures.collection import open_collection
+from relay_diffusion.data.pictures.stream import PictureStream
 from relay_diffusion.data.scenes.atlas import Atlas
-from relay_diffusion.data.scenes.stream import SceneBatch, SceneDescription, SceneStream
+from relay_diffusion.data.scenes.stream import SceneStream
 from relay_diffusion.data.scenes.words import build_tokenizer
 from relay_diffusion.data.scenes.world import World
 from relay_diffusion.data.view import View
-from relay_diffusion.training.feed import Source, Split, Stream
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training.feed import (
+    Described,
+    DescribedStream,
+    Pictures,
+    Source,
+    Split,
+    Stream,
+)
 from relay_diffusion.training.networks import load_tokenizer
 from relay_diffusion.training.recipe import Data, Recipe
 
@@ -24,9 +34,14 @@ def open_world(data: Data) -> World:
 
 
 def open_tokenizer(recipe: Recipe) -> Any:
-    """The recipe's own, or the one of its world."""
+    """The recipe's own, or the one of its world. Raises: RelayError if there is neither."""
     if recipe.model.tokenizer:
         return load_tokenizer(recipe.model.tokenizer)
+    if recipe.data.source == "pictures":
+        raise RelayError(
+            "model.tokenizer is empty, which is the tokenizer of the scene world; for pictures "
+            "give the folder of one, such as the tokenizer/ of the cascade to start from"
+        )
     return build_tokenizer()
 
 
@@ -34,8 +49,11 @@ def open_source(data: Data, seed: int, device: torch.device) -> Source:
     """Streams of the recipe's data, drawn on ``device``.
 
     Held-out pictures do not depend on the seed of the run.
-    Raises: RelayError if the atlas is not there, or lacks a drawing.
+    Raises: RelayError if the atlas is not there, or lacks a drawing; if there are no pictures at
+        ``data.path``, or its captions are not those of the recipe.
     """
+    if data.source == "pictures":
+        return _pictures(data, seed, device)
     world = open_world(data)
     atlas = Atlas.load(data.atlas, world.subjects).to(device)
 
@@ -53,16 +71,34 @@ def open_source(data: Data, seed: int, device: torch.device) -> Source:
     return source
 
 
-class Ahead:
-    """A scene stream whose descriptions (plain Python) are made ahead by worker processes."""
+def _pictures(data: Data, seed: int, device: torch.device) -> Source:
+    collection = open_collection(data.path, data.captions, data.min_size, data.held_out)
 
-    def __init__(self, stream: SceneStream, workers: int) -> None:
+    def source(split: Split, views: Sequence[View]) -> Stream:
+        stream = PictureStream(
+            collection,
+            views,
+            seed if split == "train" else 0,
+            split,
+            data.multiple,
+            data.max_aspect,
+            device,
+        )
+        return Ahead(stream, data.workers) if split == "train" and data.workers else stream
+
+    return source
+
+
+class Ahead(Generic[Described]):
+    """A stream whose descriptions are made ahead by worker processes."""
+
+    def __init__(self, stream: DescribedStream[Described], workers: int) -> None:
         self.stream = stream
         self.workers = workers
         self._next: int | None = None
-        self._descriptions: Iterator[SceneDescription] = iter(())
+        self._descriptions: Iterator[Described] = iter(())
 
-    def batch(self, step: int, batch_size: int) -> SceneBatch:
+    def batch(self, step: int, batch_size: int) -> Pictures:
         if step != self._next:
             loader = DataLoader(
                 _Descriptions(self.stream, step, batch_size),
@@ -76,7 +112,7 @@ class Ahead:
         self._next = step + 1
         return self.stream.draw(next(self._descriptions))
 
-    def caption_pairs(self, step: int, batch_size: int) -> list[tuple[str, str]]:
+    def caption_pairs(self, step: int, batch_size: int) -> Sequence[tuple[str, str]]:
         return self.stream.caption_pairs(step, batch_size)
 
 
@@ -86,14 +122,14 @@ def _outlive_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class _Descriptions(IterableDataset[SceneDescription]):
+class _Descriptions(IterableDataset[Described]):
     """Of steps ``first``, ``first`` + 1, ...; worker w of n makes every n-th, and the loader asks
     them in turn, so that they come in order."""
 
-    def __init__(self, stream: SceneStream, first: int, batch_size: int) -> None:
+    def __init__(self, stream: DescribedStream[Described], first: int, batch_size: int) -> None:
         self.stream, self.first, self.batch_size = stream, first, batch_size
 
-    def __iter__(self) -> Iterator[SceneDescription]:
+    def __iter__(self) -> Iterator[Described]:
         worker = get_worker_info()
         start, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         step = self.first + start

@@ -1,0 +1,1 @@
+"""Training on real pictures: folders, WebDataset shards, parquet and Arrow tables."""

@@ -1,0 +1,52 @@
+"""What can be wrong with one record of a data set, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal[
+    "not a picture",
+    "no picture",
+    "unreadable",
+    "truncated",
+    "broken",
+    "too large",
+    "too small",
+    "pixels not handled",
+    "no caption",
+    "caption is not UTF-8",
+    "caption is not JSON",
+]
+
+
+class PictureFault(Exception):
+    """A record that cannot be used. It is counted, listed and left out, and never ends a run.
+
+    Attributes:
+        kind: the reason, to count by.
+        detail: more of it, such as "100x80, needs 512x512"; may be empty.
+    """
+
+    def __init__(self, kind: Kind, detail: str = "") -> None:
+        super().__init__(kind, detail)
+        self.kind, self.detail = kind, detail
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """A record that was left out, and why."""
+
+    key: str
+    kind: Kind
+    detail: str = ""
+
+    @property
+    def reason(self) -> str:
+        return str(PictureFault(self.kind, self.detail))
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.reason}"

@@ -1,0 +1,124 @@
+"""Records by index, whatever they are stored in: a picture, its captions, its key."""
+
+from __future__ import annotations
+
+import abc
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from relay_diffusion.data.pictures.faults import PictureFault
+
+SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Of picture files."""
+
+CAPTION = "caption"
+"""Name of the field where there is one caption without a name of its own."""
+
+UNNAMED = ("text", "txt")
+"""Other names of that field, in JSON and in tables."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is written about a picture.
+
+    Attributes:
+        captions: by field; blank ones are left out.
+        original_size: (height, width) before it was stored smaller, if known.
+    """
+
+    captions: dict[str, str]
+    original_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record, read whole."""
+
+    key: str
+    picture: bytes
+    texts: Texts
+
+
+class Records(abc.ABC):
+    """A data set by index, in an order that depends on its files alone.
+
+    ``texts``, ``open`` and ``read`` raise :class:`PictureFault`, and may be called in forked
+    processes.
+    """
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def key(self, i: int) -> str:
+        """Its name within the data set; the split goes by it."""
+
+    @abc.abstractmethod
+    def texts(self, i: int) -> Texts: ...
+
+    @abc.abstractmethod
+    def open(self, i: int) -> BinaryIO:
+        """The encoded picture, seekable; of which decoders often need the beginning only."""
+
+    @abc.abstractmethod
+    def files(self) -> Iterable[Path]:
+        """All files that it is stored in; when one of them changes, what is known is outdated."""
+
+    def read(self, i: int) -> Record:
+        with self.open(i) as file:
+            return Record(self.key(i), file.read(), self.texts(i))
+
+
+def text_of(data: bytes) -> str:
+    """Text of a caption file. Raises: PictureFault if it is not UTF-8."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PictureFault("caption is not UTF-8", f"byte {error.start}") from error
+
+
+def json_of(text: str) -> dict[str, Any]:
+    """A JSON object. Raises: PictureFault if it is none."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise PictureFault("caption is not JSON", str(error)) from error
+    if not isinstance(value, dict):
+        raise PictureFault("caption is not JSON", f"an object, but {type(value).__name__}")
+    return value
+
+
+def texts_of(fields: Mapping[str, Any]) -> Texts:
+    """Captions of the fields of JSON or of a table: all that are strings and not blank.
+
+    ``text`` is ``caption`` if there is no ``caption``. ``original_size`` is [width, height].
+    """
+    captions = {
+        name: value.strip()
+        for name, value in fields.items()
+        if isinstance(value, str) and value.strip()
+    }
+    for other in UNNAMED:
+        if other in captions and CAPTION not in captions:
+            captions[CAPTION] = captions.pop(other)
+    size = fields.get("original_size")
+    match size:
+        case [int(width), int(height)] if width > 0 and height > 0:
+            return Texts(captions, (height, width))
+    return Texts(captions)
+
+
+def sidecar_texts(txt: bytes | None, json_text: bytes | None, row: Mapping[str, Any]) -> Texts:
+    """Captions of a .txt and a .json file and a row of metadata; the later ones win."""
+    fields: dict[str, Any] = {}
+    if txt is not None:
+        fields[CAPTION] = text_of(txt)
+    for named in (json_of(text_of(json_text)) if json_text is not None else {}, row):
+        if fields.get(CAPTION) and CAPTION not in named and any(n in named for n in UNNAMED):
+            del fields[CAPTION]
+        fields |= named
+    return texts_of(fields)

@@ -1,0 +1,201 @@
+"""An endless stream of real pictures: pixels, captions and size conditioning by step number.
+
+Every batch is a pure function of (seed, step): the step tells the epoch, the epoch its plan. What
+takes time, reading and decoding, is ``describe``, which may run ahead in worker processes.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from relay_diffusion.data.buckets import Bucket, nearest, view_buckets
+from relay_diffusion.data.pictures.collection import Collection, Split
+from relay_diffusion.data.pictures.decoding import decode
+from relay_diffusion.data.pictures.faults import BadRecord, PictureFault
+from relay_diffusion.data.pictures.plan import Plan, num_batches, plan_epoch
+from relay_diffusion.data.view import View
+from relay_diffusion.errors import RelayError
+
+ATTEMPTS = 20
+"""Records tried in the place of one that cannot be decoded, half of them of the same shape."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DecodedBatch:
+    """A batch on its way: ``pixels`` (B, H, W, 3) uint8, and the records that were replaced."""
+
+    pixels: Tensor
+    captions: list[str]
+    time_ids: list[list[int]]
+    bad: list[BadRecord]
+
+
+@dataclass(frozen=True)
+class PictureBatch:
+    """A batch of training pictures.
+
+    Attributes:
+        x: (B, 3, H, W) float32 in [-1, 1].
+        captions: B strings.
+        time_ids: (B, 6) size conditioning in pixels, as SDXL (arXiv:2307.01952) has it: original
+            height and width, top and left of the crop within the resized picture, target height and
+            width.
+    """
+
+    x: Tensor
+    captions: list[str]
+    time_ids: Tensor
+
+
+class PictureStream:
+    """Batches of a collection by step.
+
+    Args:
+        collection: the pictures.
+        views: sizes; each record is seen in one of them each epoch, in proportion to its weight.
+        seed: two streams of one seed are equal.
+        split: "train" crops at random, "held-out" in the centre.
+        multiple, max_aspect: of the buckets, see :func:`buckets`.
+        device: where pictures are made.
+        report: called with each bad record when it is first met; by default a line of warning.
+    Attributes:
+        bad: records that could not be decoded, and were replaced, so far.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        views: Sequence[View],
+        seed: int = 0,
+        split: Split = "train",
+        multiple: int = 0,
+        max_aspect: float = 2.0,
+        device: torch.device | str = "cpu",
+        report: Callable[[BadRecord], None] | None = None,
+    ) -> None:
+        self.collection, self.views, self.seed, self.split = collection, views, seed, split
+        self.device = device
+        self.report = report or _warn
+        self.bad: dict[str, BadRecord] = {}
+        self.members = collection.part(split)
+        heights, widths = collection.heights[self.members], collection.widths[self.members]
+        self.buckets: list[Bucket] = []
+        self._by_view = []
+        for view in views:
+            shapes = view_buckets(view, multiple, max_aspect)
+            self._by_view.append(len(self.buckets) + nearest(shapes, heights, widths))
+            self.buckets += shapes
+        self._plan: tuple[tuple[int, int], Plan] | None = None
+
+    def describe(self, step: int, batch_size: int) -> DecodedBatch:
+        """Read, decode and crop a batch.
+
+        Raises: RelayError if hardly any picture can be decoded.
+        """
+        plan, position = self._planned(step, batch_size)
+        bucket = self.buckets[plan.shapes[position]]
+        bad: list[BadRecord] = []
+        pictures, captions, time_ids = [], [], []
+        for row, record in enumerate(plan.rows[position].tolist()):
+            draw = random.Random(f"picture {self.seed} {step * batch_size + row}")
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    caption, pixels, ids = self._made(record, bucket, draw)
+                    break
+                except PictureFault as fault:
+                    key = self.collection.records.key(record)
+                    bad.append(BadRecord(key, fault.kind, fault.detail))
+                among = self.members
+                if attempt <= ATTEMPTS // 2 and (plan.shape_of == plan.shapes[position]).any():
+                    among = among[plan.shape_of == plan.shapes[position]]
+                record = int(among[draw.randrange(len(among))])
+            else:
+                raise RelayError(
+                    f"{ATTEMPTS} pictures in a row cannot be used, the last is {bad[-1].key} "
+                    f"({bad[-1].reason}); check data.path"
+                )
+            captions.append(caption)
+            pictures.append(pixels)
+            time_ids.append(ids)
+        return DecodedBatch(torch.from_numpy(np.stack(pictures)), captions, time_ids, bad)
+
+    def draw(self, described: DecodedBatch) -> PictureBatch:
+        """The batch as a run wants it; in the main process, so that faults are counted there."""
+        for bad in described.bad:
+            if bad.key not in self.bad:
+                self.bad[bad.key] = bad
+                self.report(bad)
+        x = described.pixels.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        time_ids = torch.tensor(described.time_ids, dtype=torch.float32, device=self.device)
+        return PictureBatch(x.contiguous(), described.captions, time_ids)
+
+    def batch(self, step: int, batch_size: int) -> PictureBatch:
+        return self.draw(self.describe(step, batch_size))
+
+    def caption_pairs(self, step: int, batch_size: int) -> list[tuple[str, str]]:
+        """Two captions of each picture of a batch, of two fields where there are two.
+
+        Raises: RelayError if there is one field only.
+        """
+        if len(self.collection.mix.weights) < 2:
+            raise RelayError("pairs of captions need two fields: name two in data.captions")
+        plan, position = self._planned(step, batch_size)
+        pairs = []
+        for row, record in enumerate(plan.rows[position].tolist()):
+            draw = random.Random(f"pair {self.seed} {step * batch_size + row}")
+            captions = self.collection.records.texts(record).captions
+            pair = self.collection.mix.pair(captions, draw)
+            assert pair is not None  # records without captions were left out
+            pairs.append(pair)
+        return pairs
+
+    def _planned(self, step: int, batch_size: int) -> tuple[Plan, int]:
+        epoch, position = divmod(step, num_batches(len(self.members), batch_size))
+        if self._plan is None or self._plan[0] != (epoch, batch_size):
+            weights = [view.weight for view in self.views]
+            name = f"{self.seed} {epoch}"
+            plan = plan_epoch(self.members, self._by_view, weights, batch_size, name)
+            self._plan = ((epoch, batch_size), plan)
+        return self._plan[1], position
+
+    def _made(
+        self, record: int, bucket: Bucket, draw: random.Random
+    ) -> tuple[str, np.ndarray, list[int]]:
+        """Caption, pixels (H, W, 3) uint8 and size conditioning of a record."""
+        texts = self.collection.records.texts(record)
+        caption = self.collection.mix.choose(texts.captions, draw)
+        if caption is None:
+            raise PictureFault("no caption")
+        stored = int(self.collection.heights[record]), int(self.collection.widths[record])
+        height, width = bucket.resized(*stored)
+        with self.collection.records.open(record) as file:
+            image = decode(file, least=max(height, width))
+        if (image.height - image.width) * (height - width) < 0:
+            # EXIF behind the pixels, where the index did not look, turned it by 90 degrees.
+            stored = stored[1], stored[0]
+            height, width = bucket.resized(*stored)
+        # In one step from what was decoded; Lanczos filters before it takes pixels away.
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+        spare = height - bucket.height, width - bucket.width
+        if self.split == "train":
+            top, left = (draw.randint(0, over) for over in spare)
+        else:
+            top, left = (over // 2 for over in spare)
+        image = image.crop((left, top, left + bucket.width, top + bucket.height))
+        original = texts.original_size or stored
+        ids = [*original, top, left, bucket.height, bucket.width]
+        return caption, np.asarray(image), ids
+
+
+def _warn(bad: BadRecord) -> None:
+    log.warning("left out, another picture in its place: %s", bad)

@@ -1,0 +1,142 @@
+"""Every form of storage gives the same records for the same pictures."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from relay_diffusion.data.pictures.index import Index
+from relay_diffusion.data.pictures.kept import cache_folder
+from relay_diffusion.data.pictures.opening import open_records
+from relay_diffusion.data.pictures.records import Records, texts_of
+from relay_diffusion.errors import RelayError
+from tests.data.drawn import (
+    Drawn,
+    drawn,
+    encoded,
+    picture,
+    write_folder,
+    write_parquet,
+    write_saved_dataset,
+    write_shards,
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def as_drawn(records: Records) -> list[Drawn]:
+    read = [records.read(i) for i in range(len(records))]
+    return [Drawn(record.key, record.picture, record.texts.captions) for record in read]
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "shards", "parquet", "dataset"])
+def test_named_captions_are_the_same_from_every_form(form: str, tmp_path: Path) -> None:
+    records = drawn(12, long="a long caption of", short="short")
+    if form in ("parquet", "dataset"):
+        pytest.importorskip("pyarrow")
+    path = {
+        "json": lambda: write_folder(tmp_path / "data", records, "json"),
+        "jsonl": lambda: write_folder(tmp_path / "data", records, "jsonl"),
+        "shards": lambda: f"{write_shards(tmp_path / 'data', records)}/*.tar",
+        "parquet": lambda: write_parquet(tmp_path / "data", records),
+        "dataset": lambda: write_saved_dataset(tmp_path / "data", records),
+    }[form]()
+    assert as_drawn(open_records(str(path))) == records
+    assert as_drawn(open_records(str(path))) == records  # from what was kept
+
+
+@pytest.mark.parametrize("form", ["txt", "jsonl", "shards", "parquet"])
+def test_one_caption_has_one_name_in_every_form(form: str, tmp_path: Path) -> None:
+    records = drawn(4)
+    texts = [Drawn(r.key, r.picture, {"text": r.fields["caption"]}) for r in records]
+    if form == "txt":
+        path = write_folder(tmp_path / "data", records)
+    elif form == "jsonl":
+        path = write_folder(tmp_path / "data", texts, "jsonl")
+    elif form == "shards":
+        path = write_shards(tmp_path / "data", records, "txt")
+    else:
+        pytest.importorskip("pyarrow")
+        path = write_parquet(tmp_path / "data", texts)
+    assert as_drawn(open_records(str(path))) == records
+
+
+def test_parquet_may_hold_paths(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    records = drawn(4)
+    write_folder(tmp_path, records)
+    columns = {
+        "image_path": [f"{record.key}.png" for record in records],
+        "caption": [record.fields["caption"] for record in records],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    assert as_drawn(open_records(str(tmp_path / "list.parquet"))) == records
+
+
+def test_a_row_may_say_the_original_size_and_overrules_files() -> None:
+    texts = texts_of({"text": " a fox ", "original_size": [640, 480], "score": 3, "blank": " "})
+    assert texts.captions == {"caption": "a fox"}
+    assert texts.original_size == (480, 640)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("missing", "nothing at .*missing"),
+        ("empty", "no pictures in .*empty"),
+        ("notes.md", r"notes.md is .md; data.path is a folder"),
+        ("cut.tar", "cut.tar is not a whole, uncompressed tar"),
+        ("packed.tar", "packed.tar is not a whole, uncompressed tar"),
+        ("rows", r'metadata.jsonl, line 1: must be \{"file_name"'),
+        ("splits", "splits holds train, test: name one, .*train"),
+    ],
+)
+def test_a_path_that_is_no_data_set_says_why(path: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.md").write_text("notes")
+    whole = (write_shards(tmp_path / "shards", drawn(4)) / "00000.tar").read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[:700])
+    with tarfile.open(tmp_path / "packed.tar", "w:gz") as tar:
+        tar.add(tmp_path / "notes.md")
+    write_folder(tmp_path / "rows", drawn(2))
+    (tmp_path / "rows" / "metadata.jsonl").write_text('{"name": 1}\n')
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    if path == "splits":
+        pytest.importorskip("pyarrow")
+    with pytest.raises(RelayError, match=message):
+        open_records(str(tmp_path / path))
+
+
+def test_sizes_are_kept_until_a_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folder(tmp_path / "data", drawn(4))
+    first = Index.of(open_records(str(folder)))
+    assert list(cache_folder().glob("*.index.npz"))
+    with monkeypatch.context() as patch:
+        patch.setattr("relay_diffusion.data.pictures.index._read", None)  # must not be needed
+        again = Index.of(open_records(str(folder)))
+    assert again.widths.tolist() == first.widths.tolist() == [40, 40, 64, 50]
+    changed = folder / "part0" / "000.png"
+    changed.write_bytes(encoded(picture(0, 80, 30)))
+    os.utime(changed, (1, 1))
+    assert Index.of(open_records(str(folder))).widths.tolist() == [80, 40, 64, 50]
+
+
+def test_tables_of_two_layouts_are_not_mixed(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"image": [b"1"], "text": ["a"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"image": [b"2"], "title": ["b"]}), tmp_path / "b.parquet")
+    with pytest.raises(RelayError, match=r"b\.parquet lacks text, which .*a\.parquet has"):
+        open_records(str(tmp_path))

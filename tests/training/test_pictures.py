@@ -1,0 +1,115 @@
+"""Training on a folder of pictures: it runs, resumes exactly, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import CPU, tiny_recipe
+
+from relay_diffusion.data.view import View
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training.checkpoint import Checkpoints
+from relay_diffusion.training.recipe import Data, Recipe, recipe_from_dict
+from relay_diffusion.training.run import run
+from relay_diffusion.training.sources import open_source, open_tokenizer
+from tests.data.drawn import drawn, write_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return write_folder(tmp_path / "data", drawn(12))
+
+
+def recipe_of(folder: Path, out: Path, steps: int) -> Recipe:
+    return tiny_recipe(
+        "autoencoder",
+        out,
+        run={"steps": steps, "device": "cpu"},
+        data={
+            "source": "pictures",
+            "path": str(folder),
+            "views": [{"size": 64}],
+            "held_out": 0.2,
+        },
+        validation={"every": 2, "num_pictures": 2, "sizes": [32]},
+    )
+
+
+def weights(recipe: Recipe) -> dict[str, Any]:
+    state = Checkpoints(recipe.folder / "checkpoints", keep=2).load()
+    assert state is not None and state["step"] == recipe.run.steps
+    return state["modules"]["vae"]
+
+
+def test_three_steps_and_three_more_equal_six(folder: Path, tmp_path: Path) -> None:
+    whole = recipe_of(folder, tmp_path / "whole", 6)
+    assert run(whole)
+    halves = recipe_of(folder, tmp_path / "halves", 3)
+    assert run(halves)
+    longer = replace(halves, run=replace(halves.run, steps=6))
+    assert run(longer, resume=True)
+    first, second = weights(whole), weights(longer)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_workers_make_the_same_batches(folder: Path) -> None:
+    cut = folder / "part1" / "001.png"
+    cut.write_bytes(cut.read_bytes()[:90])
+    data = replace(Data(), source="pictures", path=str(folder), views=(View(32),))
+    streams = [
+        open_source(replace(data, workers=workers), 3, CPU)("train", data.views)
+        for workers in (0, 2)
+    ]
+    for step in (0, 1, 2, 3, 9):
+        inline, ahead = (stream.batch(step, 4) for stream in streams)
+        assert torch.equal(inline.x, ahead.x)
+        assert torch.equal(inline.time_ids, ahead.time_ids)
+        assert inline.captions == ahead.captions
+    inside = streams[1].stream  # type: ignore[attr-defined]
+    assert inside.bad.keys() == streams[0].bad.keys() == {"part1/001"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"source": "pictures"}, "path is empty, must be a folder"),
+        ({"path": "data"}, "path is of source 'pictures', and source is 'scenes'"),
+        ({"captions": {"a": 1.0}}, "captions is of source 'pictures'"),
+        ({"source": "pictures", "path": "x", "atlas": "a"}, "atlas is of source 'scenes'"),
+        ({"source": "pictures", "path": "x", "held_out": 1.0}, "held_out is 1.0, must be between"),
+        ({"source": "pictures", "path": "x", "captions": {"a": -1.0}}, "captions has weights"),
+        ({"source": "pictures", "path": "x", "views": [{"size": 100}]}, "size is 100, must be a"),
+        ({"source": "pictures", "path": "x", "max_aspect": 0.5}, "max_aspect is 0.5, must be at"),
+        ({"source": "pictures", "path": "x", "reuse": 2}, "set max_aspect = 1"),
+        ({"source": "pictures", "path": "x", "mutliple": 64}, "did you mean multiple?"),
+    ],
+)
+def test_a_recipe_that_contradicts_itself_says_so(data: dict[str, Any], message: str) -> None:
+    table = {"run": {"name": "r", "objective": "base", "steps": 1}, "data": data}
+    with pytest.raises(RelayError) as error:
+        recipe_from_dict(table)
+    assert message in str(error.value)
+
+
+def test_pictures_have_no_tokenizer_of_their_own() -> None:
+    data = {"source": "pictures", "path": "x"}
+    table = {"run": {"name": "r", "objective": "base", "steps": 1}, "data": data}
+    with pytest.raises(RelayError, match=r"model\.tokenizer is empty"):
+        open_tokenizer(recipe_from_dict(table))
+
+
+def test_a_missing_pyarrow_is_named(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    data = replace(Data(), source="pictures", path=str(tmp_path / "rows.parquet"))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(RelayError, match=r"needs pyarrow: pip install 'relay-diffusion\[data\]'"):
+        open_source(data, 0, CPU)
