@@ -126,7 +126,9 @@ def test_points_stand_where_their_values_are() -> None:
     x, y = float(circle.get("cx", 0)), float(circle.get("cy", 0))
     corner_x, corner_y = map(float, square.get("points", "").split()[0].split(","))
     assert x < corner_x and y > corner_y
-    ElementTree.fromstring(scatter([Point("only", 0, 0.0, 0.0, 0.0, 2.0)], "seconds", "score"))
+    alone = scatter([Point("only", 0, 0.0, 0.0, 0.0, 2.0)], "seconds", "score")
+    ElementTree.fromstring(alone)
+    assert ">-" not in alone  # no ticks below zero
 
 
 def test_every_row_of_intervals_names_its_task() -> None:

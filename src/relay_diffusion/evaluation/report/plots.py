@@ -149,9 +149,10 @@ def _names(points: Sequence[tuple[float, float, str]]) -> list[str]:
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
+    """With some room around; none below zero for what is never negative."""
     low, high = min(values), max(values)
     room = (high - low) * 0.12 or abs(high) * 0.1 or 1.0
-    return low - room, high + room
+    return (low - room if low < 0 else max(low - room, 0.0)), high + room
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -169,4 +170,4 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _short(value: float) -> str:
-    return f"{round(value, 10):.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{round(value, 10):.4g}"
