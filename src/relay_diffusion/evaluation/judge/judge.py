@@ -53,8 +53,8 @@ class Judge:
         for name in (CONFIG, WEIGHTS):
             if not (folder / name).is_file():
                 raise RelayError(
-                    f"{folder} is no judge: {name} is missing; "
-                    "train one with 'relay train recipes/judge_cpu.toml'"
+                    f"{folder} is no judge: {name} is missing; train one with 'relay train "
+                    "recipes/judge_cpu.toml' (the small world) or recipes/judge.toml (the full one)"
                 )
         config = json.loads((folder / CONFIG).read_text())
         network = JudgeNetwork(Answers.from_dict(config["answers"]), config["width"])
