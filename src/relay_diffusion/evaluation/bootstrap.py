@@ -31,8 +31,18 @@ class Score:
 def score(by_prompt: Sequence[tuple[float, int]], seed: int = 0) -> Score:
     """The ratio of sums of (sum over a prompt's pictures, how many they are), one pair a prompt."""
     pairs = np.array(by_prompt, dtype=np.float64)
+    low, high = interval(pairs, seed)
+    total, num = pairs.sum(0)
+    return Score(float(total / num), low, high, len(pairs), int(num))
+
+
+def interval(pairs: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95% percentile interval of a ratio of sums over resampled rows (numerator, denominator).
+
+    Resamples whose denominators are all 0 are left out; not all rows may have 0.
+    """
     rng = np.random.default_rng(seed)
     chosen = pairs[rng.integers(len(pairs), size=(NUM_RESAMPLES, len(pairs)))].sum(1)
+    chosen = chosen[chosen[:, 1] > 0]
     low, high = np.quantile(chosen[:, 0] / chosen[:, 1], [0.025, 0.975])
-    total, num = pairs.sum(0)
-    return Score(float(total / num), float(low), float(high), len(pairs), int(num))
+    return float(low), float(high)

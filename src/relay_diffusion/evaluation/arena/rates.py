@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relay_diffusion.evaluation.arena.votes import Vote
-
-NUM_RESAMPLES = 2000
+from relay_diffusion.evaluation.bootstrap import interval
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,6 @@ def win_rate(tallies: Sequence[Tally], seed: int = 0) -> Rate | None:
     decided = np.array([(tally.wins, tally.wins + tally.losses) for tally in tallies])
     if not decided.size or not decided[:, 1].any():
         return None
-    rng = np.random.default_rng(seed)
-    chosen = decided[rng.integers(len(decided), size=(NUM_RESAMPLES, len(decided)))].sum(1)
-    chosen = chosen[chosen[:, 1] > 0]
-    low, high = np.quantile(chosen[:, 0] / chosen[:, 1], [0.025, 0.975])
+    low, high = interval(decided, seed)
     wins, num = decided.sum(0)
-    return Rate(float(wins / num), float(low), float(high), len(decided))
+    return Rate(float(wins / num), low, high, len(decided))
