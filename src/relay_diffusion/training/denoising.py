@@ -47,7 +47,7 @@ def base(
     freeze(networks.vae)
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
-        return prepared(recipe, networks, pictures, device)
+        return prepared(networks, recipe.model.max_tokens, pictures, device)
 
     def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
         context = encode_text(text_encoder, batch["input_ids"]) * keep[:, None, None]
@@ -78,9 +78,11 @@ def base(
     )
 
 
-def prepared(recipe: Recipe, networks: Networks, pictures: Pictures, device: torch.device) -> Batch:
+def prepared(
+    networks: Networks, max_tokens: int, pictures: Pictures, device: torch.device
+) -> Batch:
     """What every denoising objective needs of pictures: clean latents, tokens, sizes."""
-    tokens = tokenize(networks.tokenizer, pictures.captions, recipe.model.max_tokens)
+    tokens = tokenize(networks.tokenizer, pictures.captions, max_tokens)
     return {
         "z_0": encode(networks.vae, pictures.x.to(device)),
         "input_ids": tokens.to(device),

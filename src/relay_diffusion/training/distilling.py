@@ -27,14 +27,14 @@ from relay_diffusion.diffusion import (
     truncated_snr_weight,
 )
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.registry import resolve
-from relay_diffusion.models.text import encode_text, tokenize
-from relay_diffusion.training.denoising import freeze
+from relay_diffusion.models.text import encode_text
+from relay_diffusion.training.denoising import freeze, prepared
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
 from relay_diffusion.training.networks import (
+    Networks,
     build_text_encoder,
     build_unet,
     build_vae,
@@ -43,7 +43,7 @@ from relay_diffusion.training.networks import (
 )
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.recipe import Recipe
-from relay_diffusion.training.upscaling import low_resolution
+from relay_diffusion.training.upscaling import prepared_with_low_resolution
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     teacher = build_unet(path, 0, 0).to(device)
     told = teacher.config.time_cond_proj_dim is not None
     student = _told_guidance(teacher, settings.guidance_width).to(device)
-    for part in (vae, text_encoder, teacher):
+    networks = Networks(vae, text_encoder, teacher, tokenizer)
+    for part in networks.modules().values():
         freeze(part)
 
     schedule = NoiseSchedule(NoiseSchedule.scaled_linear().sigmas.to(device))
@@ -141,16 +142,10 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     of_teacher = Denoiser(teacher, schedule, prediction_type)
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
-        x = pictures.x.to(device)
-        batch = {
-            "z_0": encode(vae, x),
-            "input_ids": tokenize(tokenizer, pictures.captions, num_tokens).to(device),
-            "time_ids": pictures.time_ids.to(device),
-        }
-        if settings.stage == "relay":
-            through_vae = draws.uniform("through_vae") < settings.through_vae
-            batch["z_lr"] = encode(vae, low_resolution(vae, x, through_vae))
-        return batch
+        if settings.stage == "base":
+            return prepared(networks, num_tokens, pictures, device)
+        share = settings.through_vae
+        return prepared_with_low_resolution(networks, num_tokens, share, pictures, draws, device)
 
     def taught(context: Tensor, vector: Tensor, scale: Tensor) -> Denoise:
         if told:

@@ -78,15 +78,12 @@ def _upscaling(
     sample_loss: SampleLoss,
     num_steps: int,
 ) -> Objective:
-    vae = networks.vae
-    freeze(vae)
+    freeze(networks.vae)
     freeze(networks.text_encoder)
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
-        x = pictures.x.to(device)
-        through_vae = draws.uniform("through_vae") < recipe.objective.through_vae
-        z_lr = encode(vae, low_resolution(vae, x, through_vae))
-        return {**prepared(recipe, networks, pictures, device), "z_lr": z_lr}
+        share, max_tokens = recipe.objective.through_vae, recipe.model.max_tokens
+        return prepared_with_low_resolution(networks, max_tokens, share, pictures, draws, device)
 
     loss, validate = loss_and_validation(recipe, sample_loss, num_steps, prepare, source, device)
     stream = source("train", recipe.data.views)
@@ -102,6 +99,21 @@ def _upscaling(
         validate=validate,
         preview=preview,
     )
+
+
+def prepared_with_low_resolution(
+    networks: Networks,
+    max_tokens: int,
+    through_vae: float,
+    pictures: Pictures,
+    draws: Draws,
+    device: torch.device,
+) -> Batch:
+    """As ``prepared``, and z_lr; ``through_vae`` is the share that passes the autoencoder."""
+    vae = networks.vae
+    passes = draws.uniform("through_vae") < through_vae
+    z_lr = encode(vae, low_resolution(vae, pictures.x.to(device), passes))
+    return {**prepared(networks, max_tokens, pictures, device), "z_lr": z_lr}
 
 
 def low_resolution(vae: Any, x: Tensor, through_vae: Tensor) -> Tensor:
