@@ -9,7 +9,14 @@ from typing import Any, Literal
 
 import pytest
 
-from relay_diffusion.config import apply_overrides, dump_toml, from_dict, load_toml, to_dict
+from relay_diffusion.config import (
+    apply_overrides,
+    dump_toml,
+    from_dict,
+    load_extended,
+    load_toml,
+    to_dict,
+)
 from relay_diffusion.errors import RelayError
 
 
@@ -161,3 +168,29 @@ def test_written_and_loaded_through_a_file(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(dump_toml(FULL), encoding="utf-8")
     assert from_dict(Recipe, load_toml(path)) == FULL
+
+
+def test_a_file_is_laid_over_the_one_it_extends(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "a.toml").write_text("x = 1\n[t]\ny = [1, 2]\nz = 3\n[t.u]\nv = 4\n")
+    (tmp_path / "b.toml").write_text(
+        'extends = "below/a.toml"\nx = 5\n[t]\ny = [6]\n[t.u]\nw = 7\n'
+    )
+    (tmp_path / "c.toml").write_text('extends = "b.toml"\n[t]\nz = 8\n')
+    assert load_extended(tmp_path / "c.toml") == {
+        "x": 5,
+        "t": {"y": [6], "z": 8, "u": {"v": 4, "w": 7}},
+    }
+
+
+def test_a_file_that_extends_itself_or_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('extends = "b.toml"')
+    (tmp_path / "b.toml").write_text('extends = "a.toml"')
+    with pytest.raises(RelayError, match="extends itself"):
+        load_extended(tmp_path / "a.toml")
+    (tmp_path / "b.toml").write_text('extends = "c.toml"')
+    with pytest.raises(RelayError, match=r"cannot read .*c\.toml"):
+        load_extended(tmp_path / "a.toml")
+    (tmp_path / "b.toml").write_text("extends = 3")
+    with pytest.raises(RelayError, match="must be the name of a file"):
+        load_extended(tmp_path / "a.toml")

@@ -18,7 +18,9 @@ from relay_diffusion.training.run import make_objective, run
 from tests.data.shapes import shapes_atlas
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-FILES = sorted(FOLDER.glob("*.toml"))
+FULL = sorted(FOLDER.glob("full_*.toml"))
+"""Too large for a step here; tests/training/test_estimate.py describes them."""
+FILES = sorted(set(FOLDER.glob("*.toml")) - set(FULL))
 
 
 def tables(path: Path) -> dict:

@@ -35,6 +35,41 @@ def load_toml(path: str | Path) -> dict[str, Any]:
         raise RelayError(f"{path} is not valid TOML: {error}") from error
 
 
+def load_extended(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file, laid over those of the file that its ``extends`` names, relative
+    to it, and so on: tables are merged, anything else takes the place of what it was.
+
+    Raises: RelayError as :func:`load_toml`, and for files that extend each other in a circle.
+    """
+    chain: list[dict[str, Any]] = []
+    seen: list[Path] = []
+    file = Path(path)
+    while True:
+        if file.resolve() in seen:
+            raise RelayError(f"{path} extends itself, by way of {file}")
+        seen.append(file.resolve())
+        tables = load_toml(file)
+        parent = tables.pop("extends", None)
+        chain.append(tables)
+        if parent is None:
+            break
+        if not isinstance(parent, str):
+            raise RelayError(f"extends is {parent!r} in {file}, must be the name of a file")
+        file = file.parent / parent
+    result: dict[str, Any] = {}
+    for tables in reversed(chain):
+        result = _laid_over(result, tables)
+    return result
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
+        merged[key] = _laid_over(below[key], value) if both else value
+    return merged
+
+
 def apply_overrides(mapping: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """A copy of ``mapping`` with ``"table.key=value"`` assignments applied in order.
 

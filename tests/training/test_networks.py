@@ -7,24 +7,31 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderDC, DDIMScheduler, UNet2DConditionModel
-from tiny_training import KL_VAE, TEXT_ENCODER, UNET, VAE, tiny_recipe, tokenizer, train_tiny
+from tiny_training import (
+    KL_VAE,
+    TEXT_ENCODER,
+    UNET,
+    VAE,
+    newest_state,
+    tiny_recipe,
+    tokenizer,
+    train_tiny,
+)
 from transformers import AutoTokenizer, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.autoencoder import latent_std
 from relay_diffusion.training.build import networks_of
-from relay_diffusion.training.checkpoint import Checkpoints
 from relay_diffusion.training.networks import build_text_encoder, build_unet, build_vae, save_half
 from relay_diffusion.training.recipe import Model, Recipe
 
 
 def averaged(recipe: Recipe, module: str) -> dict[str, torch.Tensor]:
-    state = Checkpoints(recipe.folder / "checkpoints", 2).load()
-    assert state is not None
+    prefix = f"ema.{module}."
     return {
-        key.removeprefix(f"{module}."): value
-        for key, value in state["ema"].items()
-        if key.startswith(f"{module}.")
+        key.removeprefix(prefix): value
+        for key, value in newest_state(recipe).items()
+        if key.startswith(prefix)
     }
 
 

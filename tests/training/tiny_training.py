@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from relay_diffusion.data.view import View
 from relay_diffusion.training.build import networks_of, objective_of
+from relay_diffusion.training.checkpoint import Checkpoints
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.recipe import Recipe, recipe_from_dict
@@ -65,11 +67,11 @@ class Squares:
         captions: list[str]
         time_ids: Tensor
 
-    def batch(self, step: int, batch_size: int) -> Squares.Batch:
+    def batch(self, step: int, batch_size: int, rows: range | None = None) -> Squares.Batch:
         side = self.views[0].side
         pictures, captions = [], []
-        for index in range(step * batch_size, (step + 1) * batch_size):
-            draw = random.Random(f"{self.split} {index}")
+        for row in range(batch_size) if rows is None else rows:
+            draw = random.Random(f"{self.split} {step * batch_size + row}")
             colour = draw.choice(sorted(COLOURS))
             x = torch.zeros(3, side, side)
             top, left = draw.randrange(side // 2), draw.randrange(side // 2)
@@ -79,7 +81,7 @@ class Squares:
             pictures.append(x)
             captions.append(f"a {colour} square")
         time_ids = torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32)
-        return self.Batch(torch.stack(pictures), captions, time_ids.expand(batch_size, 6))
+        return self.Batch(torch.stack(pictures), captions, time_ids.expand(len(captions), 6))
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -113,6 +115,13 @@ def tiny_recipe(kind: str, out: Path, **changes: dict[str, Any]) -> Recipe:
 
 def tiny_objective(recipe: Recipe) -> Objective:
     return objective_of(recipe, networks_of(recipe, tokenizer()), Squares, CPU)
+
+
+def newest_state(recipe: Recipe) -> dict[str, Tensor]:
+    """All tensors of the newest checkpoint of a run in one process."""
+    checkpoints = Checkpoints(recipe.folder / "checkpoints", keep=2)
+    (file,) = checkpoints.path(checkpoints.steps()[-1]).glob("*.safetensors")
+    return load_file(file)
 
 
 def train_tiny(recipe: Recipe, resume: bool = False) -> bool:

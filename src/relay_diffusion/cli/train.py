@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,8 @@ def train(
 ) -> None:
     """Train the stages of a cascade, or the judge of what it makes.
 
-    A recipe that is complete is passed over with --resume, so that one command line, run again,
+    Under torchrun its processes share out batches and weights (docs/training.md). A recipe that is
+    complete is passed over with --resume, so that one command line, run again,
     takes up a whole series where it stopped.
     """
     from relay_diffusion.evaluation.judge.training import JudgeRecipe, judge
@@ -40,6 +42,11 @@ def train(
     kinds = {**RECIPES, "judge": JudgeRecipe, "distill": DistillRecipe}
     makers: dict[type[Recipe], Make] = {JudgeRecipe: judge, DistillRecipe: distill}
     begun = time.monotonic()
+
+    def say(text: str) -> None:
+        if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one
+            typer.echo(text)
+
     for path in recipes:
         whole = read_recipe(path, set_ or (), kinds)
         for recipe in rounds_of(whole) if isinstance(whole, DistillRecipe) else [whole]:
@@ -49,8 +56,10 @@ def train(
                 recipe = replace(recipe, run=replace(recipe.run, max_minutes=left))
             if dry_run:
                 typer.echo(summary(recipe))
-            elif run(recipe, resume, make=makers.get(type(recipe), make_objective)):
-                typer.echo(f"done: {recipe.folder / 'export'}")
+                continue
+            whole_run = run(recipe, resume, make=makers.get(type(recipe), make_objective))
+            if whole_run:
+                say(f"done: {recipe.folder / 'export'}")
             else:
-                typer.echo(f"stopped before the end of {path}: the same with --resume goes on")
+                say(f"stopped before the end of {path}: the same with --resume goes on")
                 return

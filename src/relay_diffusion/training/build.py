@@ -10,6 +10,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.autoencoder import autoencoder
 from relay_diffusion.training.denoising import base
+from relay_diffusion.training.distributed import local_rank
 from relay_diffusion.training.feed import Source
 from relay_diffusion.training.networks import Networks, build_networks
 from relay_diffusion.training.objective import Objective
@@ -29,7 +30,9 @@ def pick_device(recipe: Recipe) -> torch.device:
     """Raises: RelayError for a device that is not there."""
     name = recipe.run.device
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{local_rank()}"  # 0 without torchrun
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

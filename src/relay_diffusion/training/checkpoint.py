@@ -1,20 +1,32 @@
-"""Checkpoints that are whole or not there: written aside, flushed to disk, renamed into place."""
+"""Checkpoints that are whole or not there: written aside, flushed to disk, renamed into place.
+
+They are torch.distributed.checkpoint's, in safetensors files, one of each process: reading one runs
+no code, and a run may go on with another number of processes.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-import pickle
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
-import torch
+import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.distributed.checkpoint import CheckpointException
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.training import distributed
 
-STATE = "state.pt"
+RECIPE = "recipe.toml"
 
 
 class Checkpoints:
@@ -27,72 +39,114 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
         self.keep = keep
+        self._writing: tuple[int, Future[object]] | None = None
 
     def steps(self) -> list[int]:
         """Of the complete checkpoints, ascending."""
-        names = [path.name for path in self.folder.glob("step-*") if (path / STATE).is_file()]
+        names = [path.name for path in self.folder.glob("step-*") if (path / RECIPE).is_file()]
         return sorted(int(name.removeprefix("step-")) for name in names)
-
-    def newest(self) -> Path | None:
-        steps = self.steps()
-        return self.path(steps[-1]) if steps else None
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 
-    def save(self, step: int, state: dict[str, Any], recipe: str) -> Path:
-        """Write a checkpoint, then drop all but the newest ``keep``.
+    def save(self, step: int, state: Mapping[str, Tensor], recipe: str) -> None:
+        """Begin to write a checkpoint; the run may go on and change the tensors meanwhile. It is in
+        place, and all but the newest ``keep`` are gone, once :meth:`settle` has said so.
 
         Args:
             step: optimiser steps done.
-            state: of tensors and plain values, as ``torch.load(weights_only=True)`` reads.
+            state: tensors by name, each process its parts of those that are sharded.
             recipe: the resolved recipe, TOML.
+        Raises: RelayError for the one before, if that could not be written.
+        """
+        self.settle()
+        if distributed.any_of(step in self.steps()):
+            return  # a resumed run stopped before its first step
+        new = self._aside(step)
+        try:
+            if distributed.is_main():
+                for leftover in self.folder.glob(".*"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                new.mkdir(parents=True)
+                (new / RECIPE).write_text(recipe)
+        except OSError as error:
+            raise self._not_written(step, error) from error
+        distributed.barrier()
+        _hush()
+        future = dcp.async_save(
+            dict(state),
+            storage_writer=HuggingFaceStorageWriter(str(new), save_distributed=True),
+            process_group=distributed.beside(),
+            no_dist=distributed.world_size() == 1,
+        )
+        assert isinstance(future, Future)
+        self._writing = step, future
+
+    def settle(self, wait: bool = True) -> None:
+        """Put the checkpoint that is being written in its place, if it is written; without
+        ``wait``, look and come back.
+
         Raises: RelayError if it could not be written (a full disk, say); older ones are untouched.
         """
-
-        def write(folder: Path) -> None:
-            with open(folder / STATE, "wb") as file:
-                torch.save(state, file)
-            (folder / "recipe.toml").write_text(recipe)
-
-        path = self.path(step)
-        if step in self.steps():
-            return path  # a resumed run stopped before its first step
+        if self._writing is None or not (wait or self._writing[1].done()):
+            return
+        step, future = self._writing
+        self._writing = None
+        new = self._aside(step)
         try:
-            self._sweep()
-            put_folder(path, write)
-        except OSError as error:
-            older = self.steps()
-            kept = f"the one of step {older[-1]} stays" if older else "there is no older one"
-            raise RelayError(
-                f"checkpoint of step {step} not written to {self.folder} ({reason(error)}): {kept}"
-            ) from error
-        for old in self.steps()[: -self.keep]:
-            remove_folder(self.path(old))
-        return path
+            future.result()
+            # The main process hears of success when all have written.
+            if distributed.is_main():
+                rename_whole(new, self.path(step))
+                for old in self.steps()[: -self.keep]:
+                    remove_folder(self.path(old))
+        except (OSError, CheckpointException) as error:
+            if distributed.is_main():
+                shutil.rmtree(new, ignore_errors=True)
+            raise self._not_written(step, error) from error
 
-    def load(self) -> dict[str, Any] | None:
-        """State of the newest checkpoint, on the CPU, or None if there is none.
+    def load(self, state: Mapping[str, Tensor]) -> int | None:
+        """Fill ``state``, in place, from the newest checkpoint; its step, or None if there is none.
 
-        Raises: RelayError if it is damaged, or holds anything but tensors and plain values.
+        Raises: RelayError if it is damaged, or holds other tensors.
         """
-        newest = self.newest()
-        if newest is None:
+        steps = self.steps()
+        if not steps:
             return None
+        path = self.path(steps[-1])
+        reader = HuggingFaceStorageReader(str(path))
         try:
-            state: dict[str, Any] = torch.load(
-                newest / STATE, map_location="cpu", weights_only=True
-            )
-        except (pickle.UnpicklingError, RuntimeError, OSError) as error:
+            stored = reader.read_metadata().state_dict_metadata
+            sizes = {name: value.size for name, value in stored.items()}  # type: ignore[union-attr]
+            wrong = sorted(sizes.keys() ^ state.keys()) + [
+                name for name in state if name in sizes and sizes[name] != state[name].shape
+            ]
+            if wrong:
+                more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+                raise RelayError(
+                    f"{path} does not fit the networks of this recipe ({wrong[0]}{more}); "
+                    f"they are in {path / RECIPE}"
+                )
+            _hush()
+            dcp.load(dict(state), storage_reader=reader, no_dist=distributed.world_size() == 1)
+        except RelayError:
+            raise
+        except (SafetensorError, CheckpointException, OSError, KeyError, ValueError) as error:
             raise RelayError(
-                f"{newest} is refused, it is damaged or no checkpoint of ours: "
+                f"{path} is refused, it is damaged or no checkpoint of ours: "
                 "move it away to go on from the one before"
             ) from error
-        return state
+        return steps[-1]
 
-    def _sweep(self) -> None:
-        for leftover in self.folder.glob(".*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+    def _aside(self, step: int) -> Path:
+        return self.folder / f".{self.path(step).name}.new"
+
+    def _not_written(self, step: int, error: BaseException) -> RelayError:
+        older = self.steps()
+        kept = f"the one of step {older[-1]} stays" if older else "there is no older one"
+        return RelayError(
+            f"checkpoint of step {step} not written to {self.folder} ({reason(error)}): {kept}"
+        )
 
 
 def put_folder(path: Path, write: Callable[[Path], None]) -> None:
@@ -107,13 +161,18 @@ def put_folder(path: Path, write: Callable[[Path], None]) -> None:
     try:
         new.mkdir()
         write(new)
-        for folder, _, names in os.walk(new):
-            for name in names:
-                _flush(Path(folder) / name)
-            _flush(Path(folder))
+        rename_whole(new, path)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
+
+
+def rename_whole(new: Path, path: Path) -> None:
+    """Put the folder ``new`` in the place of ``path``, when all of it is on the disk."""
+    for folder, _, names in os.walk(new):
+        for name in names:
+            _flush(Path(folder) / name)
+        _flush(Path(folder))
     if path.exists():
         remove_folder(path)
     os.rename(new, path)
@@ -128,11 +187,20 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def reason(error: OSError) -> str:
+def reason(error: BaseException) -> str:
     """In words, for the user."""
-    if error.errno == errno.ENOSPC:
-        return "no space left on the disk"
-    return error.strerror or str(error)
+    if isinstance(error, CheckpointException):
+        error = next(iter(error.failures.values()))[0]
+    if isinstance(error, OSError):
+        if error.errno == errno.ENOSPC:
+            return "no space left on the disk"
+        return error.strerror or str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _hush() -> None:
+    """One process alone is what is meant; the library warns of it, from a thread of its own."""
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")
 
 
 def _flush(path: Path) -> None:

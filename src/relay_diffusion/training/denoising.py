@@ -16,6 +16,7 @@ from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.models.text import encode_text, tokenize
+from relay_diffusion.training import distributed
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
 from relay_diffusion.training.networks import Networks, save_half
@@ -65,6 +66,8 @@ def base(
     def export(folder: Path) -> None:
         save_half(unet, folder / "base_unet")
         save_half(text_encoder, folder / "text_encoder")
+        if not distributed.is_main():
+            return
         tokenizer.save_pretrained(folder / "tokenizer")
         cascade_scheduler(recipe.model.prediction_type).save_pretrained(folder / "scheduler")
 
@@ -75,6 +78,7 @@ def base(
         export=export,
         validate=validate,
         preview=preview,
+        levels=lambda draws: draw_t(draws, schedule.num_train_steps),
     )
 
 

@@ -35,7 +35,7 @@ def power_exponent(width: float) -> float:
 
 
 class Ema:
-    """Average of the parameters of ``modules``; buffers are not averaged, the newest ones count."""
+    """Average of what learns in ``modules``, sharded as it is; of buffers the newest ones count."""
 
     def __init__(self, modules: Mapping[str, nn.Module], settings: EmaSettings) -> None:
         self.settings = settings
@@ -43,6 +43,7 @@ class Ema:
             f"{name}.{key}": parameter
             for name, module in modules.items()
             for key, parameter in module.named_parameters()
+            if parameter.requires_grad
         }
         self.average = {key: p.detach().float().clone() for key, p in self.live.items()}
 
@@ -69,9 +70,5 @@ class Ema:
             parameter.copy_(values[key])
 
     def state_dict(self) -> dict[str, Tensor]:
+        """The average itself, not a copy."""
         return self.average
-
-    @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        for key, value in self.average.items():
-            value.copy_(state[key])

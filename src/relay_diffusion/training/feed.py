@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from relay_diffusion.data.view import View
+from relay_diffusion.training import distributed
 from relay_diffusion.training.draws import Draws, permutation
 from relay_diffusion.training.recipe import Data
 
@@ -36,9 +37,12 @@ class Pictures(Protocol):
 
 
 class Stream(Protocol):
-    """Data without end; every batch is a function of the stream's seed and ``step`` alone."""
+    """Data without end; every batch is a function of the stream's seed and ``step`` alone.
 
-    def batch(self, step: int, batch_size: int) -> Pictures: ...
+    ``rows`` are those of the batch that are wanted, all of them by default.
+    """
+
+    def batch(self, step: int, batch_size: int, rows: range | None = None) -> Pictures: ...
 
     def caption_pairs(self, step: int, batch_size: int) -> Sequence[tuple[str, str]]:
         """Two captions of each picture, without the pictures."""
@@ -52,7 +56,7 @@ class DescribedStream(Stream, Protocol[Described]):
     """A stream whose batches come in two calls: one that may run ahead in worker processes, and one
     on the device of the run, in the main process. ``batch`` is the one after the other."""
 
-    def describe(self, step: int, batch_size: int) -> Described: ...
+    def describe(self, step: int, batch_size: int, rows: range | None = None) -> Described: ...
 
     def draw(self, described: Described) -> Pictures: ...
 
@@ -64,10 +68,11 @@ Source = Callable[[Split, Sequence[View]], Stream]
 
 class Feed:
     """The batches of a run: ``feed(step)``, a function of the step, so resuming needs no position.
+    Each process gets its rows of the batch, and prepares no others.
 
     ``prepare`` does what does not depend on training (tokens, latents). Where that is dear, a
     *chapter* of ``data.chapter`` batches is prepared at once and visited ``data.reuse`` times, each
-    time in another order.
+    time in another order; the processes prepare their shares of it and hand them around.
 
     Args:
         stream: the pictures.
@@ -102,7 +107,9 @@ class Feed:
         order = permutation(
             self.seed, "visit", chapter * self.data.reuse + visit, size * self.data.chapter
         )
-        rows = order[position * size : (position + 1) * size].to(self.device)
+        share = distributed.share(size)
+        first = position * size + share.start
+        rows = order[first : first + len(share)].to(self.device)
         return {name: values[rows] for name, values in kept.items()}
 
     def _open_chapter(self, chapter: int) -> Batch:
@@ -110,17 +117,25 @@ class Feed:
             self._chapter = None  # frees the last one before the next is made
             first = chapter * self.data.chapter
             parts = [self._prepared(first + i) for i in range(self.data.chapter)]
-            kept = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            shares = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+            kept = {name: _whole_batches(values) for name, values in shares.items()}
             self._chapter = (chapter, kept)
         return self._chapter[1]
 
     @torch.no_grad()
     def _prepared(self, index: int) -> Batch:
         size = self.data.batch_size
-        pictures = self.stream.batch(index, size)
-        return self.prepare(
-            pictures, Draws.of_batch(self.seed, "prepare", index, size, self.device)
-        )
+        share = distributed.share(size)
+        rows = torch.arange(share.start, share.stop, device=self.device)
+        pictures = self.stream.batch(index, size, share)
+        return self.prepare(pictures, Draws(self.seed, "prepare", index, rows, size))
+
+
+def _whole_batches(shares: Tensor) -> Tensor:
+    """Rows of whole batches, one after the other, from this process's shares (batches, rows, ...)
+    of them and what the others have."""
+    by_process = distributed.gathered(shares[None])
+    return by_process.transpose(0, 1).flatten(0, 2)
 
 
 def held_out(

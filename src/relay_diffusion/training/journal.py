@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,24 +13,42 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from relay_diffusion.training import distributed
+from relay_diffusion.training.recipe import Recipe
+from relay_diffusion.training.throughput import peak_flops
+
 
 class Journal:
-    """Writes into ``folder``; a context manager.
+    """Writes into the recipe's folder, in the main process only; a context manager.
 
     Args:
-        folder: of the run.
-        start, num_steps: the first step and the last one's successor.
-        batch_size: of the whole run, for the rate in samples.
+        recipe: of the run.
+        start: the first step.
+        device: of this process.
+    Attributes:
+        flops: operations of one step of all processes; 0 as long as they are not known.
     """
 
-    def __init__(self, folder: Path, start: int, num_steps: int, batch_size: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, recipe: Recipe, start: int, device: torch.device) -> None:
+        folder, num_steps = recipe.folder, recipe.run.steps
+        main = distributed.is_main()
+        self.flops = 0
+        self._peak = peak_flops(device)
         self.folder = folder
-        self.batch_size = batch_size
+        if main:
+            folder.mkdir(parents=True, exist_ok=True)
+        self.batch_size = recipe.data.batch_size
         self.num_steps = num_steps
-        self._log = open(folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
-        self._bar = tqdm(total=num_steps, initial=start, unit="step", disable=None, smoothing=0.05)
+        self._bar = tqdm(
+            total=num_steps,
+            initial=start,
+            unit="step",
+            disable=None if main else True,
+            smoothing=0.05,
+        )
+        log = folder / "log.jsonl" if main else os.devnull
+        self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start) if main else None
         self._begun = time.perf_counter()
         self._since = self._begun
         self._steps = 0
@@ -42,7 +60,8 @@ class Journal:
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
         self._log.close()
 
     def step(self, waited: float, **values: Tensor) -> None:
@@ -63,6 +82,7 @@ class Journal:
             **means,
             lr=lr,
             samples_per_second=rate * self.batch_size,
+            **self._arithmetic(rate),
             data_share=self._waited / seconds,
             minutes=(time.perf_counter() - self._begun) / 60,
             minutes_left=(self.num_steps - step) / rate / 60,
@@ -72,13 +92,21 @@ class Journal:
         self._since = time.perf_counter()
         return means
 
+    def _arithmetic(self, rate: float) -> dict[str, float]:
+        """Of each device, at ``rate`` steps a second: 10^12 operations a second, and their share of
+        the dense bfloat16 peak where that is known."""
+        each = self.flops * rate / distributed.world_size()
+        figures = {"tflops": each / 1e12}
+        return figures | ({"mfu": each / self._peak} if self._peak else {})
+
     def write(self, step: int, **values: float) -> None:
         """A line of figures."""
         line: dict[str, Any] = {"step": step}
         line.update({name: float(f"{value:.6g}") for name, value in values.items()})
         self._line(line)
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
 
     def say(self, step: int, text: str) -> None:
         """A line of words."""
@@ -87,6 +115,8 @@ class Journal:
 
     def pictures(self, step: int, x: Tensor, columns: int) -> None:
         """A grid, as PNG and in TensorBoard. x (N, 3, H, W) in [-1, 1]."""
+        if self._board is None:
+            return
         sheet = grid(x, columns)
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)

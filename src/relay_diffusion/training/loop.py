@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,19 @@ from torch import Tensor
 
 from relay_diffusion.config import dump_toml
 from relay_diffusion.errors import RelayError
+from relay_diffusion.training import distributed
+from relay_diffusion.training.activations import checkpoint_activations
 from relay_diffusion.training.checkpoint import Checkpoints, put_folder, reason
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.ema import Ema
+from relay_diffusion.training.feed import Batch
 from relay_diffusion.training.journal import Journal
 from relay_diffusion.training.objective import Objective
-from relay_diffusion.training.optimizer import MuonAndAdamW, build_optimizer
+from relay_diffusion.training.optimizer import build_optimizer, set_rate
 from relay_diffusion.training.recipe import Recipe
+from relay_diffusion.training.signals import asked_to_stop
+from relay_diffusion.training.state import training_state
+from relay_diffusion.training.throughput import training_flops
 
 
 def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bool = False) -> bool:
@@ -28,7 +33,8 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
 
     Everything random is a function of (seed, step, sample), so step n does the same whether the run
     was interrupted before it or not: N steps, a kill, and N more equal 2N steps, on the CPU to the
-    bit.
+    bit. The processes of a group share out the samples of a batch and the weights, and a run may go
+    on with another number of them.
 
     Args:
         recipe: its ``folder`` receives checkpoints, log, TensorBoard, samples and ``export``.
@@ -41,61 +47,75 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     """
     run, data = recipe.run, recipe.data
     begun = time.monotonic()
-    # One process today. Rows of the global batch are all a process has to know to be one of many.
-    rank, world_size = 0, 1
-    share = data.batch_size // world_size
-    rows = torch.arange(rank * share, (rank + 1) * share, device=device)
+    distributed.insist_on_shares(data.batch_size)
+    # The rows of the global batch that are this process's; ``feed`` gives just these.
+    share = distributed.share(data.batch_size)
+    rows = torch.arange(share.start, share.stop, device=device)
 
     modules = objective.trained
+    if run.activation_checkpointing:
+        checkpoint_activations(modules)
+    distributed.shard(modules, device, run.dtype == "bfloat16")
     optimizer = build_optimizer(modules, recipe.optimizer)
     parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
     ema = Ema(modules, recipe.ema)
+    done_steps = torch.zeros(1, dtype=torch.int64)
+    state = training_state(modules, ema, optimizer, done_steps)
     checkpoints = Checkpoints(recipe.folder / "checkpoints", recipe.checkpoint.keep)
-    start = _restore(checkpoints, recipe, modules, ema, optimizer, resume)
-    if run.compile:
-        for module in modules.values():
-            module.compile()
+    start = _restore(checkpoints, recipe, state, resume)
 
-    def save(step: int) -> None:
-        state = {
-            "step": step,
-            "modules": {name: module.state_dict() for name, module in modules.items()},
-            "ema": ema.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        }
+    def save(step: int, wait: bool) -> None:
+        done_steps.fill_(step)
         checkpoints.save(step, state, dump_toml(recipe))
         with _evaluating(recipe, modules, ema, device):
             _export(recipe.folder / "export", objective, dump_toml(recipe))
+        checkpoints.settle(wait)
 
     bad_step = torch.tensor(-1, device=device)
-    step = saved = start
-    with Journal(recipe.folder, start, run.steps, data.batch_size) as journal, _asked() as asked:
+    bad_rows = torch.zeros(len(rows), dtype=torch.bool, device=device)
+    step = start
+    with (
+        Journal(recipe, start, device) as journal,
+        asked_to_stop() as asked,
+    ):
         while step < run.steps:
-            # Dropout is the one thing that draws from the global generator.
-            torch.manual_seed(run.seed * 1_000_003 + step)
             lr = recipe.optimizer.lr_at(step, run.steps)
-            for group in optimizer.param_groups:
-                group["lr"] = lr * group["scale"]
+            set_rate(optimizer, lr)
 
             before = time.perf_counter()
             batch = objective.feed(step)
             waited = time.perf_counter() - before
+            if step == start:
+                journal.flops = _operations(recipe, objective, batch, rows[:1])
+                if run.compile:
+                    for module in modules.values():
+                        module.compile()
 
+            # Dropout is the one thing that draws from the global generator.
+            torch.manual_seed(run.seed * 1_000_003 + step)
             loss = torch.zeros((), device=device)
+            faulty = []
             for part in rows.chunk(recipe.optimizer.accumulate):
                 draws = Draws(run.seed, "train", step, part, data.batch_size)
-                samples = {name: values[part] for name, values in batch.items()}
+                samples = {name: values[part - share.start] for name, values in batch.items()}
                 with _autocast(recipe, device):
                     losses = objective.loss(samples, draws)
+                faulty.append(~torch.isfinite(losses.detach()))
                 part_loss = losses.sum() / data.batch_size
-                torch.autograd.backward(part_loss)
+                # Sharded gradients are means over the processes; the loss is a sum over all rows.
+                torch.autograd.backward(part_loss * distributed.world_size())
                 loss += part_loss.detach()
-            norm = torch.nn.utils.clip_grad_norm_(
-                parameters, recipe.optimizer.clip or float("inf"), foreach=True
+            distributed.summed(loss)
+            norm = distributed.whole(
+                torch.nn.utils.clip_grad_norm_(
+                    parameters, recipe.optimizer.clip or float("inf"), foreach=True
+                )
             )
             finite = torch.isfinite(loss) & torch.isfinite(norm)
             # Kept on the device: asking at every step would make a GPU wait for Python.
-            bad_step = torch.where((bad_step < 0) & ~finite, step, bad_step)
+            first = (bad_step < 0) & ~finite
+            bad_step = torch.where(first, step, bad_step)
+            bad_rows = torch.where(first, torch.cat(faulty), bad_rows)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
@@ -104,9 +124,9 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
 
             out_of_time = 0 < run.max_minutes * 60 < time.monotonic() - begun
             done = step == run.steps
-            leave = done or out_of_time or bool(asked)
+            leave = done or distributed.any_of(out_of_time or bool(asked))
             if step % run.log_every == 0 or step % recipe.checkpoint.every == 0 or leave:
-                _insist_on_finite(bad_step, checkpoints)
+                _insist_on_finite(recipe, objective, bad_step, rows[bad_rows], checkpoints)
             if step % run.log_every == 0 or leave:
                 journal.report(step, lr)
             if _due(step, recipe.validation.every) or (done and recipe.validation.every):
@@ -118,51 +138,33 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
                 with _evaluating(recipe, modules, ema, device):
                     pictures, columns = objective.preview()
                 journal.pictures(step, pictures, columns)
-            if step % recipe.checkpoint.every == 0 or leave:
-                try:
-                    save(step)
-                    saved = step
-                except RelayError as error:
-                    journal.say(step, str(error))
-                    if leave:
-                        raise
+            try:
+                checkpoints.settle(wait=False)
+                if step % recipe.checkpoint.every == 0 or leave:
+                    save(step, wait=leave)
+            except RelayError as error:
+                journal.say(step, str(error))
+                if leave:
+                    raise
             if leave:
                 break
         if step < run.steps:
             why = f"asked by {asked[0]}" if asked else f"after {run.max_minutes:g} minutes"
-            journal.say(step, f"stopped {why}, saved at step {saved}; go on with --resume")
+            journal.say(step, f"stopped {why}, saved at step {step}; go on with --resume")
     return step >= run.steps
 
 
 def _restore(
-    checkpoints: Checkpoints,
-    recipe: Recipe,
-    modules: Any,
-    ema: Ema,
-    optimizer: torch.optim.Optimizer | MuonAndAdamW,
-    resume: bool,
+    checkpoints: Checkpoints, recipe: Recipe, state: Mapping[str, Tensor], resume: bool
 ) -> int:
-    """Load the newest checkpoint if there is one; the step to go on from."""
-    newest = checkpoints.newest()
-    if newest is None:
-        return 0
-    if not resume:
+    """Fill ``state`` from the newest checkpoint, if there is one; the step to go on from."""
+    steps = checkpoints.steps()
+    if steps and not resume:
         raise RelayError(
-            f"{recipe.folder} already holds a run, up to step {checkpoints.steps()[-1]}: "
+            f"{recipe.folder} already holds a run, up to step {steps[-1]}: "
             "go on with --resume, or give this one another name with --set run.name=..."
         )
-    state = checkpoints.load()
-    assert state is not None
-    try:
-        for name, module in modules.items():
-            module.load_state_dict(state["modules"][name])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise RelayError(
-            f"{newest} does not fit the networks of this recipe; they are in {newest}/recipe.toml"
-        ) from error
-    return int(state["step"])
+    return checkpoints.load(state) or 0
 
 
 def _export(folder: Path, objective: Objective, recipe: str) -> None:
@@ -170,20 +172,41 @@ def _export(folder: Path, objective: Objective, recipe: str) -> None:
         objective.export(new)
         (new / "recipe.toml").write_text(recipe)
 
+    if not distributed.is_main():
+        objective.export(folder)  # its part of the weights is asked for; it writes nothing
+        return
     try:
         put_folder(folder, write)
     except OSError as error:
         raise RelayError(f"{folder} not written ({reason(error)}): the old one stays") from error
 
 
-def _insist_on_finite(bad_step: Tensor, checkpoints: Checkpoints) -> None:
+def _operations(recipe: Recipe, objective: Objective, batch: Batch, row: Tensor) -> int:
+    """Of the forward and backward pass of a step, measured on its first sample."""
+    draws = Draws(recipe.run.seed, "train", 0, row, recipe.data.batch_size)
+    sample = {name: values[:1] for name, values in batch.items()}
+    flops = training_flops(lambda: objective.loss(sample, draws), objective.trained)
+    distributed.forget_gathered(objective.trained)
+    return flops * recipe.data.batch_size
+
+
+def _insist_on_finite(
+    recipe: Recipe, objective: Objective, bad_step: Tensor, rows: Tensor, checkpoints: Checkpoints
+) -> None:
+    """Raises: RelayError if there has been a bad step; ``rows`` are those whose own loss it was."""
     step = int(bad_step)
     if step < 0:
         return
+    where = ""
+    if objective.levels is not None and len(rows):
+        draws = Draws(recipe.run.seed, "train", step, rows, recipe.data.batch_size)
+        t = objective.levels(draws).tolist()
+        where = f", at t = {', '.join(map(str, t[:8]))}" + (" and others" if len(t) > 8 else "")
+    checkpoints.settle()
     steps = checkpoints.steps()
     kept = f"the checkpoint of step {steps[-1]} is good" if steps else "there is no checkpoint yet"
     raise RelayError(
-        f"the loss or its gradient is not finite at step {step}; {kept}. "
+        f"the loss or its gradient is not finite at step {step}{where}; {kept}. "
         "Lower optimizer.lr, or set run.dtype to float32"
     )
 
@@ -206,27 +229,6 @@ def _evaluating(recipe: Recipe, modules: Any, ema: Ema, device: torch.device) ->
         with torch.no_grad(), ema.applied(), _autocast(recipe, device):
             yield
     finally:
+        distributed.forget_gathered(modules)
         for module in modules.values():
             module.train()
-
-
-@contextlib.contextmanager
-def _asked() -> Iterator[list[str]]:
-    """Collects SIGTERM and the first Ctrl-C, in place of dying; a second Ctrl-C interrupts."""
-    asked: list[str] = []
-
-    def note(number: int, frame: Any) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(signal.Signals(number).name)
-
-    try:
-        old = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread, where signals cannot be caught
-        yield asked
-        return
-    try:
-        yield asked
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

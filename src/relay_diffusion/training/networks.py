@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.training import distributed
 from relay_diffusion.training.recipe import Model
 
 AUTOENCODERS: dict[str, Any] = {
@@ -61,7 +62,8 @@ def build_networks(model: Model, objective: str, tokenizer: Any = None) -> Netwo
     if "vae" in needs:
         vae = build_vae(model.vae)
     if "text_encoder" in needs:
-        text_encoder = build_text_encoder(model.text_encoder, len(tokenizer))
+        vocabulary = 0 if tokenizer is None else len(tokenizer)
+        text_encoder = build_text_encoder(model.text_encoder, vocabulary)
     if vae is not None and text_encoder is not None:
         unet = build_unet(model.unet, int(vae.config.latent_channels), text_encoder.config.d_model)
     networks = Networks(vae, text_encoder, unet, tokenizer)
@@ -142,11 +144,15 @@ def load_weights(module: nn.Module, path: str, where: str) -> None:
 
 
 def save_half(module: Any, folder: Path) -> None:
-    """Write ``module`` in half precision, in the layout of its library."""
+    """Write ``module`` in half precision, in the layout of its library; every process has to call
+    it, and the main one writes."""
+    state = distributed.whole_state(module)
+    if not distributed.is_main():
+        return
     folder.mkdir()
     weights = {
         name: tensor.detach().to("cpu", torch.float16).contiguous()
-        for name, tensor in module.state_dict().items()
+        for name, tensor in state.items()
     }
     if isinstance(module, T5EncoderModel):
         weights.pop("encoder.embed_tokens.weight", None)  # the same tensor as shared.weight

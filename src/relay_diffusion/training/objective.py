@@ -18,13 +18,16 @@ class Objective:
 
     Attributes:
         trained: the modules that learn, by the name of their folder in a cascade.
-        feed: step -> batch, a function of the step alone.
+        feed: step -> this process's rows of the batch, a function of the step alone.
         loss: (batch, draws) -> (B,), one loss per sample. ``draws`` are the random numbers of
             exactly these samples, so a batch may be split at will.
-        export: writes the trained modules, half precision, into a folder.
+        export: writes the trained modules, half precision, into a folder; every process calls it,
+            and the main one writes.
         validate: -> named figures, on held-out data with fixed noise.
         preview: -> pictures (N, 3, H, W) in [-1, 1] and how many go in a row.
-    The loop calls the last three with the averaged weights in place, without gradients.
+        levels: draws -> (B,), the training index t of each of these samples, to be named when its
+            loss is not finite.
+    The loop calls the three before the last with the averaged weights in place, without gradients.
     """
 
     trained: Mapping[str, nn.Module]
@@ -33,3 +36,4 @@ class Objective:
     export: Callable[[Path], None]
     validate: Callable[[], dict[str, float]]
     preview: Callable[[], tuple[Tensor, int]] | None = None
+    levels: Callable[[Draws], Tensor] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.training import distributed
 
 
 @dataclass(frozen=True)
@@ -18,14 +19,15 @@ class OptimizerSettings:
     """AdamW (arXiv:1711.05101), or Muon, with linear warm-up and a decay.
 
     ``kind`` "muon" updates matrices and kernels along their orthogonalised momentum
-    (arXiv:2502.16982, whose scaling makes AdamW's rates fit), all else with AdamW.
+    (arXiv:2502.16982, whose scaling makes AdamW's rates fit), all else with AdamW. "adamw_8bit" is
+    AdamW with moments of eight bits a number (arXiv:2110.02861), by torchao.
     ``schedule`` falls from ``lr`` to ``final * lr`` over the last ``decay_steps`` steps of the run
     (0: all steps after the warm-up). ``clip`` bounds the norm of the whole gradient (0: never).
     ``scales`` multiplies the rate of a module by its name; 0 keeps the module as it is.
     ``accumulate`` splits each batch into that many parts, to save memory; the result is the same.
     """
 
-    kind: Literal["adamw", "muon"] = "adamw"
+    kind: Literal["adamw", "adamw_8bit", "muon"] = "adamw"
     lr: float = 3e-4
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = 1e-8
@@ -61,7 +63,8 @@ def build_optimizer(
     Each group has its module's ``scale``, and parameters whose scale is 0 no longer ask for
     gradients. Raises: RelayError if a scale is for no module, or nothing is left to learn.
     """
-    unknown = settings.scales.keys() - modules.keys()
+    at_rest = {name for name in NETWORKS if settings.scales.get(name) == 0}
+    unknown = settings.scales.keys() - modules.keys() - at_rest
     if unknown:
         raise RelayError(
             f"optimizer.scales.{min(unknown)}: what learns here is {', '.join(modules)}"
@@ -85,12 +88,39 @@ def build_optimizer(
         "lr": settings.lr,
         "betas": settings.betas,
         "eps": settings.eps,
-        "fused": True,
     }
+    if settings.kind == "adamw_8bit":
+        return _adamw_8bit(others, adamw)
+    adamw["fused"] = True
     if not hidden:
         return torch.optim.AdamW(others, **adamw)
+    # It needs whole matrices, and several processes have parts of them.
+    distributed.insist_on_one("optimizer.kind muon")
     return MuonAndAdamW(hidden, torch.optim.AdamW(others, **adamw), settings.lr)
 
+
+def _adamw_8bit(groups: list[dict[str, Any]], arguments: dict[str, Any]) -> torch.optim.Optimizer:
+    try:
+        from torchao.optim import AdamW8bit
+    except ImportError as error:
+        raise RelayError("optimizer.kind adamw_8bit needs torchao: pip install torchao") from error
+    # Its blocks of 256 numbers do not lie as the shards of several processes do.
+    distributed.insist_on_one("optimizer.kind adamw_8bit")
+    optimizer: torch.optim.Optimizer = AdamW8bit(groups, **arguments)
+    return optimizer
+
+
+def set_rate(optimizer: torch.optim.Optimizer | MuonAndAdamW, lr: float) -> None:
+    """Have all modules learn at ``lr``, times their scale."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):  # where the step is compiled
+            group["lr"].fill_(lr * group["scale"])
+        else:
+            group["lr"] = lr * group["scale"]
+
+
+NETWORKS = ("vae", "text_encoder", "unet")
+"""May have a scale of 0 where they do not learn in any case."""
 
 EDGES = ("conv_in", "conv_out", "shared", "embed_tokens", "relative_attention_bias")
 """First and last layers and tables of embeddings: not what orthogonal updates are for."""
@@ -136,12 +166,11 @@ class MuonAndAdamW:
         for parameter, flat in self.pairs:
             parameter.grad = flat.grad = None
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.muon.load_state_dict(state["muon"])
-        self.adamw.load_state_dict(state["adamw"])
+    def states(self) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+        """What is kept of each parameter from step to step."""
+        for parameter, flat in self.pairs:
+            yield parameter, self.muon.state[flat]
+        yield from self.adamw.state.items()
 
 
 def _flat(x: Tensor, parameter: nn.Parameter) -> Tensor:

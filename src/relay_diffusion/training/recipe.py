@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from relay_diffusion.config import apply_overrides, from_dict, load_toml
+from relay_diffusion.config import apply_overrides, from_dict, load_extended
 from relay_diffusion.data.buckets import view_buckets
 from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
@@ -30,6 +30,8 @@ class Run:
         steps: optimiser steps in all.
         dtype: of the forward pass (autocast); weights, their average and the optimiser are float32.
         device: "auto" is the GPU if there is one.
+        activation_checkpointing: of the networks that learn: less memory, a third more arithmetic.
+        compile: of the networks that learn.
         num_threads: of the CPU; 0 leaves PyTorch's choice.
         max_minutes: save and stop after so long, to go on with ``--resume``; 0 is no limit.
         log_every: steps between two lines of ``log.jsonl``.
@@ -44,6 +46,7 @@ class Run:
     dtype: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     compile: bool = False
+    activation_checkpointing: bool = False
     num_threads: int = 0
     max_minutes: float = 0.0
     log_every: int = 50
@@ -345,12 +348,12 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = (), kinds: Kinds = 
     """Read a recipe file.
 
     Args:
-        path: of the TOML file.
+        path: of the TOML file, which may extend another one.
         overrides: ``"data.batch_size=8"`` and the like, applied on top.
         kinds: by ``run.objective``, the dataclass with its ``objective`` table.
     Raises: RelayError on what is missing, unknown or out of range.
     """
-    return recipe_from_dict(apply_overrides(load_toml(path), list(overrides)), kinds)
+    return recipe_from_dict(apply_overrides(load_extended(path), list(overrides)), kinds)
 
 
 def recipe_from_dict(mapping: Mapping[str, Any], kinds: Kinds = RECIPES) -> Recipe:

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from relay_diffusion.config import dump_toml
+from relay_diffusion.training import distributed
 from relay_diffusion.training.build import networks_of, objective_of, pick_device
+from relay_diffusion.training.estimate import describe, estimate, insist_on_memory
 from relay_diffusion.training.feed import Source
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.networks import num_parameters
@@ -40,19 +42,33 @@ def run(
     device = pick_device(recipe)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    source = source or open_source(recipe.data, recipe.run.seed, device)
-    return train(recipe, make(recipe, source, device), device, resume)
+    with distributed.joined(device):
+        _insist_on_memory(recipe, device)
+        source = source or open_source(recipe.data, recipe.run.seed, device)
+        return train(recipe, make(recipe, source, device), device, resume)
+
+
+def _insist_on_memory(recipe: Recipe, device: torch.device) -> None:
+    """Before anything is loaded. Raises: RelayError if the recipe cannot fit."""
+    if recipe.run.objective in RECIPES:
+        with torch.device("meta"):
+            needs = estimate(recipe, networks_of(recipe, _tokenizer(recipe)))
+        if needs is not None:
+            insist_on_memory(needs, distributed.world_size(), device)
 
 
 def summary(recipe: Recipe) -> str:
-    """The resolved recipe, parameters of each module, steps and pictures; allocates no weights."""
+    """The resolved recipe, parameters of each module, memory and time, steps and pictures;
+    allocates no weights and reads no data."""
     lines = [dump_toml(recipe).rstrip(), ""]
     if recipe.run.objective in RECIPES:
-        tokenizer = _tokenizer(recipe)
+        tokenizer = _tokenizer(recipe, needed=False)
         with torch.device("meta"):
             networks = networks_of(recipe, tokenizer)
         for name, module in networks.modules().items():
             lines.append(f"# {name:14} {num_parameters(module):15,} parameters")
+        needs = estimate(recipe, networks)
+        lines += describe(recipe, needs) if needs else []
     samples = recipe.run.steps * recipe.data.batch_size
     lines.append(
         f"# {recipe.run.steps:,} steps of {recipe.data.batch_size} are {samples:,} samples, "
@@ -62,5 +78,12 @@ def summary(recipe: Recipe) -> str:
     return "\n".join(lines)
 
 
-def _tokenizer(recipe: Recipe) -> Any:
-    return None if recipe.run.objective == "autoencoder" else open_tokenizer(recipe)
+def _tokenizer(recipe: Recipe, needed: bool = True) -> Any:
+    """None where it is not needed: by the autoencoder, and for the shapes of a text encoder that
+    says the size of its vocabulary itself."""
+    if recipe.run.objective == "autoencoder":
+        return None
+    own = recipe.model.text_encoder
+    if not needed and isinstance(own, dict) and "vocab_size" in own:
+        return None
+    return open_tokenizer(recipe)

@@ -98,10 +98,10 @@ class Ahead(Generic[Described]):
         self._next: int | None = None
         self._descriptions: Iterator[Described] = iter(())
 
-    def batch(self, step: int, batch_size: int) -> Pictures:
+    def batch(self, step: int, batch_size: int, rows: range | None = None) -> Pictures:
         if step != self._next:
             loader = DataLoader(
-                _Descriptions(self.stream, step, batch_size),
+                _Descriptions(self.stream, step, batch_size, rows),
                 batch_size=None,
                 num_workers=self.workers,
                 prefetch_factor=4,
@@ -126,13 +126,19 @@ class _Descriptions(IterableDataset[Described]):
     """Of steps ``first``, ``first`` + 1, ...; worker w of n makes every n-th, and the loader asks
     them in turn, so that they come in order."""
 
-    def __init__(self, stream: DescribedStream[Described], first: int, batch_size: int) -> None:
-        self.stream, self.first, self.batch_size = stream, first, batch_size
+    def __init__(
+        self,
+        stream: DescribedStream[Described],
+        first: int,
+        batch_size: int,
+        rows: range | None,
+    ) -> None:
+        self.stream, self.first, self.batch_size, self.rows = stream, first, batch_size, rows
 
     def __iter__(self) -> Iterator[Described]:
         worker = get_worker_info()
         start, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         step = self.first + start
         while True:
-            yield self.stream.describe(step, self.batch_size)
+            yield self.stream.describe(step, self.batch_size, self.rows)
             step += stride

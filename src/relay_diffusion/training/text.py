@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.text import encode_text, tokenize
+from relay_diffusion.training import distributed
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Source
 from relay_diffusion.training.networks import save_half
@@ -37,6 +38,7 @@ def text(
     """
     if recipe.optimizer.accumulate > 1:
         raise RelayError("optimizer.accumulate must be 1: the text objective needs whole batches")
+    distributed.insist_on_one("the text objective")
     size = recipe.data.batch_size
     streams = {split: source(split, recipe.data.views) for split in ("train", "held-out")}
 

@@ -15,6 +15,7 @@ from relay_diffusion.models.text import encode_text
 from relay_diffusion.training.denoising import (
     SampleLoss,
     denoiser_of,
+    draw_t,
     freeze,
     loss_and_validation,
     loss_weight,
@@ -98,6 +99,7 @@ def _upscaling(
         export=lambda folder: save_half(denoiser.unet, folder / "relay_unet"),
         validate=validate,
         preview=preview,
+        levels=lambda draws: draw_t(draws, num_steps),
     )
 
 

@@ -97,8 +97,8 @@ class PictureStream:
             self.buckets += shapes
         self._plan: tuple[tuple[int, int], Plan] | None = None
 
-    def describe(self, step: int, batch_size: int) -> DecodedBatch:
-        """Read, decode and crop a batch.
+    def describe(self, step: int, batch_size: int, rows: range | None = None) -> DecodedBatch:
+        """Read, decode and crop a batch, or some rows of it.
 
         Raises: RelayError if hardly any picture can be decoded.
         """
@@ -106,7 +106,9 @@ class PictureStream:
         bucket = self.buckets[plan.shapes[position]]
         bad: list[BadRecord] = []
         pictures, captions, time_ids = [], [], []
-        for row, record in enumerate(plan.rows[position].tolist()):
+        records = plan.rows[position].tolist()
+        for row in range(batch_size) if rows is None else rows:
+            record = records[row]
             draw = random.Random(f"picture {self.seed} {step * batch_size + row}")
             for attempt in range(1, ATTEMPTS + 1):
                 try:
@@ -139,8 +141,8 @@ class PictureStream:
         time_ids = torch.tensor(described.time_ids, dtype=torch.float32, device=self.device)
         return PictureBatch(x.contiguous(), described.captions, time_ids)
 
-    def batch(self, step: int, batch_size: int) -> PictureBatch:
-        return self.draw(self.describe(step, batch_size))
+    def batch(self, step: int, batch_size: int, rows: range | None = None) -> PictureBatch:
+        return self.draw(self.describe(step, batch_size, rows))
 
     def caption_pairs(self, step: int, batch_size: int) -> list[tuple[str, str]]:
         """Two captions of each picture of a batch, of two fields where there are two.

@@ -75,13 +75,13 @@ class SceneStream:
         self.world, self.atlas, self.views = world, atlas, tuple(views)
         self.seed, self.split, self.short_captions = seed, split, short_captions
 
-    def describe(self, step: int, batch_size: int) -> SceneDescription:
-        """Scenes, captions and crops of a batch."""
+    def describe(self, step: int, batch_size: int, rows: range | None = None) -> SceneDescription:
+        """Scenes, captions and crops of a batch, or of some rows of it."""
         draw = random.Random(f"view {self.seed} {step}")
         view = draw.choices(self.views, [view.weight for view in self.views])[0]
         scenes, captions, top, left = [], [], [], []
-        for index in range(step * batch_size, (step + 1) * batch_size):
-            draw = random.Random(f"scene {self.seed} {index}")
+        for row in range(batch_size) if rows is None else rows:
+            draw = random.Random(f"scene {self.seed} {step * batch_size + row}")
             scene = self.world.sample(draw.getrandbits(48), self.split)
             caption = short_caption if draw.random() < self.short_captions else long_caption
             captions.append(caption(scene, draw.getrandbits(48)))
@@ -115,5 +115,5 @@ class SceneStream:
             described.scenes,
         )
 
-    def batch(self, step: int, batch_size: int) -> SceneBatch:
-        return self.draw(self.describe(step, batch_size))
+    def batch(self, step: int, batch_size: int, rows: range | None = None) -> SceneBatch:
+        return self.draw(self.describe(step, batch_size, rows))

@@ -19,6 +19,7 @@ from relay_diffusion.evaluation.judge.learning import judge_loss, spoil, targets
 from relay_diffusion.evaluation.judge.network import NO_TINT, Answers, JudgeNetwork
 from relay_diffusion.evaluation.judge.verdict import Verdict, agreement
 from relay_diffusion.models.autoencoder import decode, encode
+from relay_diffusion.training import distributed
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source
 from relay_diffusion.training.networks import build_vae
@@ -59,6 +60,7 @@ def answers_of(world: World) -> Answers:
 
 def judge(recipe: JudgeRecipe, source: Source, device: torch.device) -> Objective:
     """The judge's objective: a fresh network on fresh scenes, half of them spoilt."""
+    distributed.insist_on_one("the judge")
     torch.manual_seed(recipe.run.seed)
     answers = answers_of(open_world(recipe.data))
     network = JudgeNetwork(answers, recipe.objective.width).to(device)

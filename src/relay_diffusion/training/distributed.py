@@ -1,0 +1,171 @@
+"""The processes of a run: those that ``torchrun`` started, or this one alone.
+
+One process is the case of world size one, not another path: every function here then gives back
+what it was given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.distributed.tensor import DTensor
+
+from relay_diffusion.errors import RelayError
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Inside, this process is one of the group that torchrun started, if it started any."""
+    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        yield
+        return
+    global _beside
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.set_device(device)
+    # Flags and checkpoints go through the CPU, so that a GPU does not wait for them.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    _beside = dist.new_group(backend="gloo")
+    try:
+        yield
+    finally:
+        _beside = None
+        dist.destroy_process_group()
+
+
+_beside: dist.ProcessGroup | None = None
+
+
+def beside() -> dist.ProcessGroup | None:
+    """The same processes once more, for what talks from another thread while they train."""
+    return _beside
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Of one process only: the one that writes."""
+    return rank() == 0
+
+
+def local_rank() -> int:
+    """Among the processes of this machine."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def share(batch_size: int) -> range:
+    """Rows of the global batch that are this process's."""
+    size = batch_size // world_size()
+    return range(rank() * size, (rank() + 1) * size)
+
+
+def insist_on_shares(batch_size: int) -> None:
+    """Raises: RelayError if the batch cannot be shared out evenly."""
+    if batch_size % world_size():
+        raise RelayError(
+            f"data.batch_size is {batch_size}, must be a multiple of the {world_size()} processes"
+        )
+
+
+def summed(x: Tensor) -> Tensor:
+    """The sum of ``x`` over all processes, in its place."""
+    if dist.is_initialized():
+        dist.all_reduce(x)
+    return x
+
+
+def any_of(flag: bool) -> bool:
+    """Whether it is true in one of the processes, so that all take the same turn."""
+    if not dist.is_initialized():
+        return flag
+    on_cpu = torch.tensor(int(flag))
+    dist.all_reduce(on_cpu, dist.ReduceOp.MAX)
+    return bool(on_cpu)
+
+
+def gathered(x: Tensor) -> Tensor:
+    """The ``x`` of all processes, of one shape, one after the other along the first dimension."""
+    if not dist.is_initialized():
+        return x
+    parts = [torch.empty_like(x) for _ in range(world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
+def insist_on_one(what: str) -> None:
+    """Raises: RelayError if there are several processes, for what needs the whole batch."""
+    if world_size() > 1:
+        raise RelayError(f"{what} trains in one process: run it without torchrun")
+
+
+def barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def whole(x: Tensor) -> Tensor:
+    """A tensor of which each process has a part, as one; all of them have to ask."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state of ``module``, whole, on the CPU, in the main process; in the others nothing, but
+    all of them have to ask."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in module.state_dict().items():
+        tensor = whole(tensor)
+        if is_main():
+            state[name] = tensor.detach().cpu()
+    return state
+
+
+UNITS = ("ResnetBlock2D", "BasicTransformerBlock", "T5Block", "ResBlock", "EfficientViTBlock")
+"""Blocks that are gathered and freed as one."""
+
+
+def shard(modules: Mapping[str, nn.Module], device: torch.device, bfloat16: bool) -> None:
+    """Leave to each process its part of the weights, in place (FSDP2): they are gathered block by
+    block as they are needed, in bfloat16 for the passes if asked, and gradients are summed in
+    float32. Does nothing for one process."""
+    if world_size() == 1:
+        return
+    mesh = dist.init_device_mesh(device.type, (world_size(),))
+    # Inputs are cast by autocast where an operation wants it: training indices must not be rounded.
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if bfloat16 else None,
+        reduce_dtype=torch.float32,
+        cast_forward_inputs=False,
+    )
+    for module in modules.values():
+        units = [m for m in module.modules() if type(m).__name__ in UNITS]
+        for unit in [*units, module]:
+            fully_shard(unit, mesh=mesh, mp_policy=policy)
+        for method in ("encode", "decode"):  # of autoencoders, which are not called as a whole
+            if hasattr(module, method):
+                register_fsdp_forward_method(module, method)
+
+
+def forget_gathered(modules: Mapping[str, nn.Module]) -> None:
+    """Free what the last pass has left gathered, because the weights behind it change otherwise
+    than by an optimiser after a backward pass."""
+    for module in modules.values():
+        for part in module.modules():
+            if isinstance(part, FSDPModule):
+                part.reshard()

@@ -1,0 +1,183 @@
+"""What a run will need: operations, memory, time. Nothing is allocated, no data is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training.activations import checkpoint_activations
+from relay_diffusion.training.networks import Networks
+from relay_diffusion.training.recipe import BaseRecipe, ConcatRecipe, Recipe, RelayRecipe
+from relay_diffusion.training.throughput import training_flops
+
+STATE_BYTES = 5 * 4
+"""Of a weight that learns: itself, its gradient, two moments and its average, in float32."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of a stage's run.
+
+    Attributes:
+        flops: of one step, encoding included, all processes together.
+        learning, fixed: weights that learn, that do not.
+        activations: bytes of one sample between its forward and its backward pass.
+    """
+
+    flops: float
+    learning: int
+    fixed: int
+    activations: int
+
+    def bytes_per_device(self, num_devices: int, samples: float) -> float:
+        """At most so much is held at once on each of ``num_devices``, ``samples`` at a time. What
+        learns is sharded, what does not is whole on each."""
+        states = self.learning * STATE_BYTES / num_devices
+        return states + self.fixed * 4 + self.activations * samples
+
+
+def estimate(recipe: Recipe, networks: Networks) -> Estimate | None:
+    """Measured on ``networks`` without weights (``torch.device("meta")``), which it uses up; None
+    for an objective that is no stage of a cascade.
+
+    Activations are counted in the precision of the passes; normalisations keep some of theirs in
+    float32, and buffers of the library come on top.
+    """
+    if not isinstance(recipe, BaseRecipe | ConcatRecipe | RelayRecipe):
+        return None
+    trained: dict[str, nn.Module] = {"unet": networks.unet}
+    if isinstance(recipe, BaseRecipe):
+        trained["text_encoder"] = networks.text_encoder
+    for name, module in networks.modules().items():
+        learns = name in trained and recipe.optimizer.scales.get(name, 1.0) > 0
+        module.requires_grad_(learns)
+        if recipe.run.dtype == "bfloat16":
+            module.to(torch.bfloat16)
+    counts = {True: 0, False: 0}
+    for module in networks.modules().values():
+        for parameter in module.parameters():
+            counts[parameter.requires_grad] += parameter.numel()
+
+    with torch.device("meta"):
+        inputs = _inputs(recipe, networks)
+        context = lambda: networks.text_encoder(inputs["input_ids"])[0]  # noqa: E731
+        denoise = lambda c: _denoise(networks.unet, inputs, c)  # noqa: E731
+        with torch.no_grad():
+            fixed_context = context()
+        passes = training_flops(lambda: denoise(context()), trained)
+        encoding = training_flops(lambda: networks.vae.encode(inputs["x"]), {})
+        pictures = 1 if isinstance(recipe, BaseRecipe) else 2  # with the low-resolution one
+        if recipe.run.activation_checkpointing:
+            checkpoint_activations({"unet": networks.unet})
+        learns_text = any(p.requires_grad for p in networks.text_encoder.parameters())
+        activations = _activation_bytes(
+            lambda: denoise(context() if learns_text else fixed_context), networks.unet
+        )
+    per_sample = passes + pictures * encoding / recipe.data.reuse
+    return Estimate(
+        flops=per_sample * recipe.data.batch_size,
+        learning=counts[True],
+        fixed=counts[False],
+        activations=activations,
+    )
+
+
+def _inputs(recipe: Recipe, networks: Networks) -> dict[str, Tensor]:
+    """One sample of the largest view."""
+    dtype = networks.unet.dtype
+    side = max(view.side for view in recipe.data.views)
+    return {
+        "x": torch.empty(1, 3, side, side, dtype=dtype),
+        "z": torch.empty(1, networks.unet.config.in_channels, side // 8, side // 8, dtype=dtype),
+        "t": torch.empty(1, dtype=torch.int64),
+        "input_ids": torch.empty(1, recipe.model.max_tokens, dtype=torch.int64),
+        "time_ids": torch.empty(1, 6),
+    }
+
+
+def _denoise(unet: Any, inputs: dict[str, Tensor], context: Tensor) -> Tensor:
+    config = unet.config
+    room = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    size = {"text_embeds": context.mean(1)[:, :room], "time_ids": inputs["time_ids"]}
+    output: Tensor = unet(
+        inputs["z"],
+        inputs["t"],
+        encoder_hidden_states=context,
+        added_cond_kwargs=size,
+        return_dict=False,
+    )[0]
+    return output
+
+
+def _activation_bytes(forward: Callable[[], Tensor], unet: nn.Module) -> int:
+    """Bytes that autograd keeps of a forward pass, weights not counted. With activation
+    checkpointing these are the inputs of the blocks, and once the inside of the largest."""
+    seen: dict[int, Tensor] = {}
+    kept, largest = 0, 0
+    weights = {id(p) for p in unet.parameters()}
+
+    def keep(x: Tensor) -> Tensor:
+        nonlocal kept
+        if id(x) not in weights and x.untyped_storage()._cdata not in seen:
+            seen[x.untyped_storage()._cdata] = x  # held, so that its number is not given twice
+            kept += x.untyped_storage().nbytes()
+        return x
+
+    def block(module: Any, *arguments: Any) -> Any:
+        nonlocal kept, largest
+        for value in arguments:
+            if isinstance(value, Tensor):
+                keep(value)
+        outside = kept
+        result = module(*arguments)
+        largest, kept = max(largest, kept - outside), outside
+        return result
+
+    for part in unet.modules():
+        if getattr(part, "gradient_checkpointing", False):
+            part._gradient_checkpointing_func = block  # type: ignore[assignment]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        forward()
+    return kept + largest
+
+
+def describe(recipe: Recipe, needs: Estimate) -> list[str]:
+    """Lines for the user: memory and time on one GPU and on more."""
+    lines = [f"# {needs.flops / 1e12:,.4g} TFLOP a step, forward and backward"]
+    assumed, peak = 0.4, 989e12
+    for num_devices in (1, 8, 64):
+        if recipe.data.batch_size % (num_devices * recipe.optimizer.accumulate):
+            continue
+        samples = recipe.data.batch_size / num_devices / recipe.optimizer.accumulate
+        memory = needs.bytes_per_device(num_devices, samples) / 2**30
+        seconds = needs.flops / (assumed * peak * num_devices)
+        days = seconds * recipe.run.steps / 86400
+        time = f"{days:,.1f} days" if days >= 1 else f"{days * 24:,.1f} h"
+        lines.append(
+            f"# {num_devices:2} device{'s' if num_devices > 1 else ' '}: about {memory:,.3g} GiB "
+            f"on each, {samples:g} samples at a time; {seconds:,.3g} s a step and {time} in all "
+            f"at {assumed:.0%} of an H100's {peak / 1e12:.0f} TFLOP/s"
+        )
+    return lines
+
+
+def insist_on_memory(needs: Estimate, num_devices: int, device: torch.device) -> None:
+    """Raises: RelayError if not even weights and optimiser fit on the device."""
+    if device.type == "cuda":
+        available = torch.cuda.get_device_properties(device).total_memory
+    else:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    least = needs.bytes_per_device(num_devices, 0)
+    if least > available:
+        raise RelayError(
+            f"the weights, gradients, optimiser and average of this recipe take "
+            f"{least / 2**30:.3g} GiB on each of {num_devices} devices, and {device} has "
+            f"{available / 2**30:.3g}: share them out over more processes (torchrun), "
+            "or train an adapter of them (docs/lora.md)"
+        )

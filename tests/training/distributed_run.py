@@ -1,0 +1,35 @@
+"""Run by ``test_distributed.py`` under torchrun: a tiny recipe, in however many processes.
+
+torchrun --nproc-per-node N distributed_run.py KIND OUT STEPS [resume]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from tiny_training import CPU, tiny_objective, tiny_recipe
+
+from relay_diffusion.training import distributed
+from relay_diffusion.training.loop import train
+
+
+def recipe_of(kind: str, out: Path, steps: int):  # type: ignore[no-untyped-def]
+    return tiny_recipe(
+        kind,
+        out,
+        run={"steps": steps},
+        data={"reuse": 2, "chapter": 3, "batch_size": 4},
+        validation={"every": 10},
+        preview={"every": 25},
+        checkpoint={"every": 10},
+    )
+
+
+if __name__ == "__main__":
+    kind, out, steps, *rest = sys.argv[1:]
+    torch.set_num_threads(1)
+    recipe = recipe_of(kind, Path(out), int(steps))
+    with distributed.joined(CPU):
+        train(recipe, tiny_objective(recipe), CPU, resume="resume" in rest)

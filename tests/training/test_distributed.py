@@ -1,0 +1,65 @@
+"""Processes share a run: the numbers are those of one process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diffusers import AutoencoderDC, UNet2DConditionModel
+from distributed_run import recipe_of
+from torch.testing import assert_close
+
+from relay_diffusion.training.checkpoint import Checkpoints
+
+
+def run(processes: int, kind: str, out: Path, steps: int, *rest: str) -> list[dict[str, Any]]:
+    """Train under torchrun; the lines of the log with a loss."""
+    script = Path(__file__).with_name("distributed_run.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes), str(script), kind, str(out), str(steps)]
+    done = subprocess.run([*command, *rest], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    log = recipe_of(kind, out, steps).folder / "log.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [line for line in lines if "loss" in line or "validation/loss" in line]
+
+
+def figures(lines: list[dict[str, Any]]) -> dict[tuple[int, str], float]:
+    named = ("loss", "grad_norm", "validation/loss")
+    return {(line["step"], name): line[name] for line in lines for name in named if name in line}
+
+
+def test_two_processes_make_the_losses_of_one(tmp_path: Path) -> None:
+    one, two = (run(n, "base", tmp_path / str(n), 8) for n in (1, 2))
+    assert len(figures(one)) == 17
+    assert_close(figures(two), figures(one), rtol=1e-5, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["base", "relay", "autoencoder"])
+def test_two_processes_make_the_losses_of_one_also_after_resuming(
+    kind: str, tmp_path: Path
+) -> None:
+    one = run(1, kind, tmp_path / "one", 50)
+    two = run(2, kind, tmp_path / "two", 50)
+    assert len(figures(one)) >= 100
+    assert_close(figures(two), figures(one), rtol=1e-5, atol=0)
+    # From one process to two, and back.
+    for first, then in ((1, 2), (2, 1)):
+        out = tmp_path / f"{first}-{then}"
+        run(first, kind, out, 23)
+        changed = figures(run(then, kind, out, 50, "resume"))
+        # The first part ends with a validation that the whole run has no counterpart of.
+        shared = {key: value for key, value in changed.items() if key in figures(one)}
+        assert_close(shared, figures(one), rtol=1e-5, atol=0)
+    folder = recipe_of(kind, tmp_path / "two", 50).folder
+    assert Checkpoints(folder / "checkpoints", 2).steps() == [40, 50]
+    cls = AutoencoderDC if kind == "autoencoder" else UNet2DConditionModel
+    name = {"autoencoder": "vae"}.get(kind, f"{kind}_unet")
+    exports = [tmp_path / out / kind / "export" / name for out in ("one", "two")]
+    weights = [cls.from_pretrained(export).state_dict() for export in exports]
+    assert_close(weights[1], weights[0], rtol=2e-3, atol=1e-5)  # half precision
