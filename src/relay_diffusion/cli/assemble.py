@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 
 def assemble(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    autoencoder: Annotated[Path, typer.Option(help="Export folder of the autoencoder's run.")],
     base: Annotated[Path, typer.Option(help="Export folder of the base stage's run.")],
     relay: Annotated[Path, typer.Option(help="Export folder of the relay stage's run.")],
+    autoencoder: Annotated[
+        Path | None, typer.Option(help="Export folder of the autoencoder's run.")
+    ] = None,
+    shares: Annotated[
+        str | None,
+        typer.Option(help="Cascade that has the rest: a name, or a folder as seen from OUT."),
+    ] = None,
     world: Annotated[
         Literal["full", "small"] | None,
         typer.Option(help="World it was trained on: what it knows, and how prompts are expanded."),
@@ -23,14 +29,17 @@ def assemble(
         typer.Option("--set", help="A default of the cascade: --set guidance_scale=3."),
     ] = None,
 ) -> None:
-    """Make a cascade of the exports of three training runs."""
+    """Make a cascade of the exports of three training runs, or of two distillations and the cascade
+    that they were distilled from, with which it then shares the rest."""
     import inspect
 
     from relay_diffusion.config import apply_overrides
     from relay_diffusion.data.scenes.words import words_of
     from relay_diffusion.data.scenes.world import World
     from relay_diffusion.errors import RelayError
+    from relay_diffusion.models.registry import INDEX, part_folder, related
     from relay_diffusion.pipelines.assemble import assemble as build
+    from relay_diffusion.pipelines.assemble import distilled_defaults
     from relay_diffusion.pipelines.components import CascadeComponents
     from relay_diffusion.pipelines.folder import read_json
 
@@ -38,7 +47,7 @@ def assemble(
     allowed = [
         name
         for name, parameter in inspect.signature(CascadeComponents.__init__).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
+        if parameter.default is not inspect.Parameter.empty and name != "shares"
     ]
     unknown = [name for name in config if name not in allowed]
     if unknown:
@@ -46,14 +55,29 @@ def assemble(
     if world is not None:
         config.setdefault("known_words", sorted(words_of(World.by_name(world))))
         config = {"world": world, "expander": "scenes", **config}
-    scheduler = read_json(base, base / "scheduler" / "scheduler_config.json")
+    own: dict[str, Any] = {}
+    if shares is None:
+        if autoencoder is None:
+            raise RelayError("--autoencoder is missing: give its run's export folder, or --shares")
+        own = {"text_encoder": base / "text_encoder", "tokenizer": base / "tokenizer"}
+        scheduler = read_json(base, base / "scheduler" / "scheduler_config.json")
+    else:
+        lender = related(out, shares)
+        kept = read_json(lender, lender / INDEX)
+        config = {name: kept[name] for name in allowed if name in kept} | {
+            **distilled_defaults(base, relay),
+            "fast_sibling": None,
+            **config,
+        }
+        scheduler = read_json(lender, part_folder(lender, "scheduler") / "scheduler_config.json")
+    if autoencoder is not None:
+        own["vae"] = autoencoder / "vae"
     build(
         out,
-        vae=autoencoder / "vae",
-        text_encoder=base / "text_encoder",
-        tokenizer=base / "tokenizer",
+        **own,
         base_unet=base / "base_unet",
         relay_unet=relay / "relay_unet",
+        shares=shares,
         prediction_type=scheduler["prediction_type"],
         model_card=card.read_text(encoding="utf-8") if card else "",
         **config,

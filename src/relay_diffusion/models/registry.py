@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from relay_diffusion.errors import RelayError
 PACKAGED = {
     "starter": "the scene world (animals, plants, food, things), trained by this project",
 }
+INDEX = "model_index.json"
 _PACKAGE = Path(__file__).parents[1]
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -53,7 +55,7 @@ def resolve(name_or_path: str | Path) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise RelayError(f"{name} is a file; a cascade is a folder with model_index.json")
+        raise RelayError(f"{name} is a file; a cascade is a folder with {INDEX}")
     if isinstance(name_or_path, str) and _HUB_ID.fullmatch(name):
         return _download(name)
     near = difflib.get_close_matches(name, PACKAGED, n=1)
@@ -61,12 +63,53 @@ def resolve(name_or_path: str | Path) -> Path:
     raise RelayError(f"there is no cascade or folder {name!r}; {hint}")
 
 
+def related(folder: Path, name: str) -> Path:
+    """The folder of a cascade that the one in ``folder`` names: its fast sibling, or the one whose
+    parts it shares. Besides what :func:`resolve` takes, a path relative to ``folder``.
+
+    Raises: RelayError as :func:`resolve`.
+    """
+    beside = Path(os.path.normpath(folder / name))  # also of a folder that is yet to be made
+    return beside if name not in PACKAGED and beside.is_dir() else resolve(name)
+
+
+def part_folder(folder: Path, part: str) -> Path:
+    """Where a part of the cascade in ``folder`` lies: there, or in the cascade that it ``shares``.
+
+    Raises: RelayError if that cascade cannot be found.
+    """
+    own = folder / part
+    if own.is_dir():
+        return own
+    try:
+        shares = json.loads((folder / INDEX).read_text(encoding="utf-8")).get("shares")
+    except (OSError, ValueError, AttributeError):
+        return own  # which is missed by whoever opens it
+    return part_folder(related(folder, shares), part) if shares else own
+
+
+def fast_sibling(name_or_path: str | Path) -> Path:
+    """The folder of the distilled cascade that was made of this one.
+
+    Raises: RelayError if it names none.
+    """
+    folder = resolve(name_or_path)
+    index = folder / INDEX
+    name = json.loads(index.read_text()).get("fast_sibling") if index.is_file() else None
+    if not name:
+        raise RelayError(
+            f"{name_or_path} has no fast sibling: leave --fast out, or distil it "
+            "(docs/distillation.md)"
+        )
+    return related(folder, name)
+
+
 def list_cascades() -> Iterator[Cascade]:
     """All that have a name of their own, installed or not."""
     for name, description in PACKAGED.items():
         folder = _PACKAGE / name
         files = [file for file in folder.rglob("*") if file.is_file()]
-        index = folder / "model_index.json"
+        index = folder / INDEX
         base_size = json.loads(index.read_text()).get("base_size") if index.is_file() else None
         num_bytes = sum(file.stat().st_size for file in files)
         yield Cascade(name, description, folder, num_bytes, base_size)

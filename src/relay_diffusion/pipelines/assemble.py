@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ from diffusers import AutoencoderDC, AutoencoderKL, UNet2DConditionModel
 from transformers import AutoTokenizer, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.registry import part_folder, related
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.pipelines.folder import read_json
+
+DISTILLED = "distilled.json"
+"""Written by ``training/distilling.py`` beside a student."""
 
 VAES = {"AutoencoderKL": AutoencoderKL, "AutoencoderDC": AutoencoderDC}
 
@@ -20,11 +25,12 @@ VAES = {"AutoencoderKL": AutoencoderKL, "AutoencoderDC": AutoencoderDC}
 def assemble(
     out: Path,
     *,
-    vae: Path,
-    text_encoder: Path,
-    tokenizer: Path,
     base_unet: Path,
     relay_unet: Path,
+    vae: Path | None = None,
+    text_encoder: Path | None = None,
+    tokenizer: Path | None = None,
+    shares: str | None = None,
     prediction_type: str = "epsilon",
     model_card: str = "",
     dtype: torch.dtype = torch.float16,
@@ -34,8 +40,9 @@ def assemble(
 
     Args:
         out: folder to be made; it may exist if it is empty.
-        vae, text_encoder, tokenizer, base_unet, relay_unet: folders in the layout of diffusers and
-            transformers.
+        base_unet, relay_unet, vae, text_encoder, tokenizer: folders in the layout of diffusers and
+            transformers. The last three may be None where another cascade has them.
+        shares: that cascade: a registered name, or a folder as seen from ``out``.
         prediction_type: "epsilon" or "v_prediction", of both UNets.
         model_card: text of README.md.
         dtype: of the stored weights.
@@ -45,22 +52,58 @@ def assemble(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RelayError(f"{out} exists already: give a new folder, or remove it")
-    vae_class = VAES.get(read_json(vae, vae / "config.json").get("_class_name", ""))
-    if vae_class is None:
-        raise RelayError(f"{vae} holds no {' or '.join(VAES)}")
-    read_json(tokenizer, tokenizer / "tokenizer_config.json")
-    for part in (text_encoder, base_unet, relay_unet):
-        read_json(part, part / "config.json")
+    parts = {"vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer}
+    lent = [part for part, folder in parts.items() if folder is None]
+    if lent and shares is None:
+        raise RelayError(f"{lent[0]} is missing: give its folder, or a cascade to share it with")
+    owner = related(out, shares) if shares else out
+    folders = {part: folder or part_folder(owner, part) for part, folder in parts.items()}
+    folders |= {"base_unet": base_unet, "relay_unet": relay_unet}
+    for part, folder in folders.items():
+        name = "tokenizer_config.json" if part == "tokenizer" else "config.json"
+        described = read_json(folder, folder / name)
+        if part == "vae" and described.get("_class_name") not in VAES:
+            raise RelayError(f"{folder} holds no {' or '.join(VAES)}")
+    vae_class = VAES[read_json(folders["vae"], folders["vae"] / "config.json")["_class_name"]]
     pipe = RelayPipeline(
-        text_encoder=T5EncoderModel.from_pretrained(text_encoder, dtype=dtype),
-        tokenizer=AutoTokenizer.from_pretrained(tokenizer),
-        vae=vae_class.from_pretrained(vae, dtype=dtype),
+        text_encoder=T5EncoderModel.from_pretrained(folders["text_encoder"], dtype=dtype),
+        tokenizer=AutoTokenizer.from_pretrained(folders["tokenizer"]),
+        vae=vae_class.from_pretrained(folders["vae"], dtype=dtype),
         base_unet=UNet2DConditionModel.from_pretrained(base_unet, dtype=dtype),
         relay_unet=UNet2DConditionModel.from_pretrained(relay_unet, dtype=dtype),
         scheduler=cascade_scheduler(prediction_type),
+        shares=shares if lent else None,
         **config,
     )
     pipe.save_pretrained(out)
+    for part in lent:
+        shutil.rmtree(out / part)
     if model_card:
         (out / "README.md").write_text(model_card, encoding="utf-8")
     return pipe
+
+
+def distilled_defaults(base: Path, relay: Path) -> dict[str, Any]:
+    """The defaults that go with students, from what distillation wrote beside them: their steps,
+    the relay's start level, and the range of guidance that both were taught."""
+    told = {
+        stage: read_json(folder, folder / DISTILLED)
+        for stage, folder in (("base", base), ("relay", relay))
+        if (folder / DISTILLED).is_file()
+    }
+    defaults: dict[str, Any] = {}
+    if "base" in told:
+        steps = told["base"]["num_steps"]
+        defaults |= {"num_inference_steps": steps, "trained_base_steps": steps}
+    if "relay" in told:
+        steps = told["relay"]["num_steps"]
+        defaults |= {
+            "num_relay_steps": steps,
+            "trained_relay_steps": steps,
+            "relay_start": [told["relay"]["start"]],
+        }
+    ranges = [one["guidance"] for one in told.values()]
+    if ranges:
+        low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
+        defaults["guidance_range"] = [low, high]
+    return defaults

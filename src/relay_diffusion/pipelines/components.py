@@ -12,9 +12,15 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.registry import resolve
+from relay_diffusion.models.registry import fast_sibling as fast_sibling_of
+from relay_diffusion.models.registry import part_folder, resolve
 from relay_diffusion.pipelines.devices import dtypes_of_parts
-from relay_diffusion.pipelines.folder import check_cascade_folder, check_weights
+from relay_diffusion.pipelines.folder import (
+    PARTS,
+    check_cascade_folder,
+    check_weights,
+    shared_parts,
+)
 from relay_diffusion.pipelines.notices import warn_once
 from relay_diffusion.pipelines.pictures import check_pixels
 from relay_diffusion.pipelines.prompting import as_list, encode_prompts, remarks_on
@@ -47,6 +53,7 @@ class CascadeComponents(DiffusionPipeline):
         max_tokens: int = 225,
         solver: str = "euler",
         fast_sibling: str | None = None,
+        shares: str | None = None,
         known_words: list[str] | None = None,
         expander: str | None = None,
         world: str | None = None,
@@ -59,7 +66,9 @@ class CascadeComponents(DiffusionPipeline):
             guidance_range: lowest and highest scale that embedded guidance was distilled for.
             trained_base_steps, trained_relay_steps: steps that the networks were distilled for.
             max_tokens: L, the length that prompts are padded or cut to.
-            fast_sibling: name of the distilled cascade that is made of this one.
+            fast_sibling: the distilled cascade that was made of this one: a name, or a folder as
+                seen from this one's.
+            shares: the cascade, named in the same way, that has the parts which the folder lacks.
             known_words: words seen in training; None: the tokenizer's, if it knows whole words.
             expander: name of the cascade's own prompt expander, see ``prompts.open_expander``.
             world: name of the scene world it was trained on, None if on other pictures.
@@ -85,6 +94,7 @@ class CascadeComponents(DiffusionPipeline):
             max_tokens=max_tokens,
             solver=solver,
             fast_sibling=fast_sibling,
+            shares=shares,
             known_words=known_words,
             expander=expander,
             world=world,
@@ -97,11 +107,13 @@ class CascadeComponents(DiffusionPipeline):
         name_or_path: str | Path = "starter",
         dtype: torch.dtype | dict[str, torch.dtype] | None = None,
         torch_dtype: torch.dtype | dict[str, torch.dtype] | None = None,
+        fast: bool = False,
         **kwargs: Any,
     ) -> Self:
         """Open a cascade: a registered name, a folder, or a hub id.
 
         Args:
+            fast: its distilled sibling, which takes a few steps.
             dtype: of the UNets and the text encoder, None: bfloat16 where there is a CUDA GPU,
                 else float32. The VAE is opened in float32 (that of SDXL overflows in float16)
                 unless a table names its dtype: ``{"default": ..., "vae": torch.float16}``.
@@ -110,17 +122,23 @@ class CascadeComponents(DiffusionPipeline):
                 not opened (``text_encoder=None`` where prompts come as ``prompt_embeds``).
         Raises: RelayError for a folder that is no cascade, naming the file that is missing.
         """
-        folder = resolve(name_or_path)
+        folder = fast_sibling_of(name_or_path) if fast else resolve(name_or_path)
         check_cascade_folder(folder, without=frozenset(kwargs))
         dtypes = dtypes_of_parts(dtype if dtype is not None else torch_dtype)
+        given = dict(kwargs)
+        for owner, shared in shared_parts(folder).items():
+            # Of the other cascade, no more than what is missing here.
+            unwanted: dict[str, Any] = dict.fromkeys(set(PARTS) - {"scheduler", *shared})
+            lender = cls.from_pretrained(owner, dtype=dtypes, **unwanted)
+            given |= {part: getattr(lender, part) for part in shared if part not in kwargs}
         try:
-            pipe = super().from_pretrained(folder, dtype=dtypes, **kwargs)
+            pipe = super().from_pretrained(folder, dtype=dtypes, **given)
         except (OSError, RuntimeError, ValueError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RelayError(f"{folder} cannot be opened: {first}") from error
         for part, module in pipe.components.items():
             if isinstance(module, torch.nn.Module) and part not in kwargs:
-                check_weights(folder, part, module)
+                check_weights(part_folder(folder, part), module)
         return pipe
 
     def stages_for(self, height: int | None = None, width: int | None = None) -> list[Size]:

@@ -10,8 +10,8 @@ from safetensors import safe_open
 from torch import nn
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.registry import INDEX, part_folder
 
-INDEX = "model_index.json"
 PARTS = ("text_encoder", "tokenizer", "vae", "base_unet", "relay_unet", "scheduler")
 _CONFIGS = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}
 _WEIGHTLESS = ("tokenizer", "scheduler")
@@ -30,20 +30,32 @@ def check_cascade_folder(folder: Path, without: frozenset[str] = frozenset()) ->
     for part in PARTS:
         if part in without or (index.get(part) or [None])[0] is None:
             continue
-        read_json(folder, folder / part / _CONFIGS.get(part, "config.json"))
-        if part not in _WEIGHTLESS and not any((folder / part).glob("*.safetensors")):
+        own = part_folder(folder, part)
+        read_json(own.parent, own / _CONFIGS.get(part, "config.json"))
+        if part not in _WEIGHTLESS and not any(own.glob("*.safetensors")):
             raise RelayError(
-                f"{folder} is no complete cascade: {part}/ holds no .safetensors with its weights"
+                f"{own.parent} is no complete cascade: {part}/ holds no .safetensors "
+                "with its weights"
             )
 
 
-def check_weights(folder: Path, part: str, module: nn.Module) -> None:
-    """Raise RelayError, naming them, if parameters of ``module`` are not stored in its folder.
+def shared_parts(folder: Path) -> dict[Path, list[str]]:
+    """The parts that the cascade in ``folder`` has from others, by their folders."""
+    shared: dict[Path, list[str]] = {}
+    for part in PARTS:
+        owner = part_folder(folder, part).parent
+        if owner != folder:
+            shared.setdefault(owner, []).append(part)
+    return shared
+
+
+def check_weights(folder: Path, module: nn.Module) -> None:
+    """Raise RelayError, naming them, if parameters of ``module`` are not stored in its ``folder``.
 
     The libraries would warn and go on with random numbers.
     """
     stored: set[str] = set()
-    for file in (folder / part).glob("*.safetensors"):
+    for file in folder.glob("*.safetensors"):
         with safe_open(file, framework="pt") as weights:
             stored.update(weights.keys())
     names: dict[int, list[str]] = {}  # a tied parameter has several, one of which is stored
@@ -52,9 +64,7 @@ def check_weights(folder: Path, part: str, module: nn.Module) -> None:
     missing = [tied[0] for tied in names.values() if stored.isdisjoint(tied)]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise RelayError(
-            f"{folder / part} lacks weights of the network: {', '.join(missing[:3])}{more}"
-        )
+        raise RelayError(f"{folder} lacks weights of the network: {', '.join(missing[:3])}{more}")
 
 
 def read_json(folder: Path, file: Path) -> dict[str, Any]:

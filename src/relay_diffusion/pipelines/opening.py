@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from relay_diffusion.models.registry import resolve
+from relay_diffusion.models.registry import INDEX, part_folder, resolve
 from relay_diffusion.pipelines.cascade import RelayPipeline
-from relay_diffusion.pipelines.folder import INDEX, check_cascade_folder, read_json
+from relay_diffusion.pipelines.folder import check_cascade_folder, read_json
 from relay_diffusion.pipelines.prompts import expand_prompt, open_expander
 
 BARS: dict[str, Any] = {"leave": False, "disable": None}
@@ -81,7 +81,7 @@ def open_expansion(
     check_cascade_folder(folder)
     config = read_json(folder, folder / INDEX)
     expander = open_expander(choice, config, expander_model)
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(part_folder(folder, "tokenizer"))
     max_tokens = config.get("max_tokens", 225)  # as in CascadeComponents
 
     def expand(prompt: str, seed: int) -> str:

@@ -28,8 +28,9 @@ from relay_diffusion.diffusion import (
 )
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.denoiser import Denoiser
-from relay_diffusion.models.registry import resolve
+from relay_diffusion.models.registry import part_folder, resolve
 from relay_diffusion.models.text import encode_text
+from relay_diffusion.training import distributed
 from relay_diffusion.training.denoising import freeze, prepared
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
@@ -124,10 +125,11 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     torch.manual_seed(recipe.run.seed)
     folder = resolve(settings.teacher)
     prediction_type, num_tokens = _read_cascade(folder)
-    vae = build_vae(str(folder / "vae")).to(device)
-    text_encoder = build_text_encoder(str(folder / "text_encoder"), 0).to(device)
-    tokenizer = load_tokenizer(str(folder / "tokenizer"))
-    path = str(recipe.model.unet) or str(folder / f"{settings.stage}_unet")
+    parts = {part: str(part_folder(folder, part)) for part in ("vae", "text_encoder", "tokenizer")}
+    vae = build_vae(parts["vae"]).to(device)
+    text_encoder = build_text_encoder(parts["text_encoder"], 0).to(device)
+    tokenizer = load_tokenizer(parts["tokenizer"])
+    path = str(recipe.model.unet) or str(part_folder(folder, f"{settings.stage}_unet"))
     teacher = build_unet(path, 0, 0).to(device)
     told = teacher.config.time_cond_proj_dim is not None
     student = _told_guidance(teacher, settings.guidance_width).to(device)
@@ -194,13 +196,20 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
                 figures[f"loss_step_{i}"] = float(loss[index == i].mean())
         return figures
 
+    def export(out: Path) -> None:
+        save_half(student, out / f"{settings.stage}_unet")
+        if distributed.is_main():
+            # What a cascade of it has to know (pipelines/assemble.py).
+            told = {"num_steps": num_steps, "guidance": settings.guidance, "start": settings.start}
+            (out / "distilled.json").write_text(json.dumps(told, indent=2) + "\n")
+
     return Objective(
         trained={"unet": student},
         feed=Feed(
             source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device
         ),
         loss=lambda batch, draws: error(batch, draws)[0],
-        export=lambda out: save_half(student, out / f"{settings.stage}_unet"),
+        export=export,
         validate=validate,
     )
 

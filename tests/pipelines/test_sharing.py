@@ -1,0 +1,103 @@
+"""A distilled cascade keeps what is its own, and has the rest from the one it was made of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.pipelines.assemble import DISTILLED, assemble, distilled_defaults
+from relay_diffusion.pipelines.cascade import RelayPipeline
+
+from .tiny import generators
+
+
+@pytest.fixture
+def siblings(cascade_folder: Path, distilled: RelayPipeline, tmp_path: Path) -> tuple[Path, Path]:
+    """A cascade that names its fast sibling, and the sibling, side by side."""
+    full = Path(shutil.copytree(cascade_folder, tmp_path / "full"))
+    index = json.loads((full / "model_index.json").read_text())
+    (full / "model_index.json").write_text(json.dumps({**index, "fast_sibling": "../fast"}))
+    students = tmp_path / "students"
+    distilled.save_pretrained(students)
+    assemble(
+        tmp_path / "fast",
+        base_unet=students / "base_unet",
+        relay_unet=students / "relay_unet",
+        shares="../full",
+        dtype=torch.float32,
+        base_size=32,
+        max_tokens=8,
+        guidance_range=[2.0, 9.0],
+        num_inference_steps=4,
+        num_relay_steps=1,
+    )
+    return full, tmp_path / "fast"
+
+
+def test_a_sibling_stores_its_networks_only_and_opens_whole(
+    siblings: tuple[Path, Path], distilled: RelayPipeline
+) -> None:
+    full, fast = siblings
+    stored = {path.name for path in fast.iterdir() if path.is_dir()}
+    assert stored == {"base_unet", "relay_unet", "scheduler"}
+    opened = RelayPipeline.from_pretrained(full, fast=True, dtype=torch.float32)
+    opened.set_progress_bar_config(disable=True)
+    assert opened.config.num_inference_steps == 4
+    own = RelayPipeline.from_pretrained(full, dtype=torch.float32)
+    for part in ("vae", "text_encoder"):
+        ours, theirs = getattr(opened, part).state_dict(), getattr(own, part).state_dict()
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    expected = distilled("a red fox", generator=generators(0), output_type="pt").images
+    assert torch.equal(
+        opened("a red fox", generator=generators(0), output_type="pt").images, expected
+    )
+
+
+def test_parts_that_are_not_wanted_are_not_lent(siblings: tuple[Path, Path]) -> None:
+    _, fast = siblings
+    pipe = RelayPipeline.from_pretrained(fast, text_encoder=None, tokenizer=None)
+    assert pipe.text_encoder is None and pipe.vae is not None
+
+
+def test_a_cascade_saved_whole_needs_no_other(siblings: tuple[Path, Path], tmp_path: Path) -> None:
+    full, fast = siblings
+    RelayPipeline.from_pretrained(fast).save_pretrained(tmp_path / "whole")
+    shutil.rmtree(full)
+    RelayPipeline.from_pretrained(tmp_path / "whole")
+    with pytest.raises(RelayError, match=r"there is no cascade or folder '\.\./full'"):
+        RelayPipeline.from_pretrained(fast)
+
+
+def test_a_cascade_without_a_sibling_says_so(cascade_folder: Path) -> None:
+    with pytest.raises(RelayError, match="has no fast sibling: leave --fast out, or distil it"):
+        RelayPipeline.from_pretrained(cascade_folder, fast=True)
+
+
+def test_what_is_not_lent_has_to_be_given(cascade_folder: Path, tmp_path: Path) -> None:
+    unets = {part: cascade_folder / part for part in ("base_unet", "relay_unet")}
+    with pytest.raises(RelayError, match="vae is missing: give its folder, or a cascade"):
+        assemble(tmp_path / "out", **unets)
+
+
+def test_students_bring_their_settings(tmp_path: Path) -> None:
+    told = {
+        "base": {"num_steps": 4, "guidance": [1.0, 8.0], "start": 500},
+        "relay": {"num_steps": 1, "guidance": [2.0, 9.0], "start": 200},
+    }
+    for stage, settings in told.items():
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / DISTILLED).write_text(json.dumps(settings))
+    assert distilled_defaults(tmp_path / "base", tmp_path / "relay") == {
+        "num_inference_steps": 4,
+        "trained_base_steps": 4,
+        "num_relay_steps": 1,
+        "trained_relay_steps": 1,
+        "relay_start": [200],
+        "guidance_range": [2.0, 8.0],
+    }
+    assert distilled_defaults(tmp_path, tmp_path) == {}
