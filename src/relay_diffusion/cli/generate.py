@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from relay_diffusion import __version__
+from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
 from relay_diffusion.errors import RelayError
 
 
@@ -54,6 +55,7 @@ def generate(
     expander_model: Annotated[
         str | None, typer.Option(help="Name, folder or hub id of the language model.")
     ] = None,
+    lora: LoraOption = None,
     from_: Annotated[
         Path | None,
         typer.Option("--from", help="Make this picture again; other options change it."),
@@ -88,6 +90,7 @@ def generate(
     if not all(text.strip() for text in wanted):
         raise RelayError("a prompt is empty: say what the picture should show")
     width, height = parse_size(size) if size else (None, None)
+    adapters = open_adapters(lora, before.adapters if before else ())
     folder = PictureFolder(out)
     # None is left open: the parameters of --from fill it, then the defaults of the cascade.
     given: dict[str, Any] = {
@@ -132,6 +135,7 @@ def generate(
         device=where,
         dtype=precision,
         low_memory=bool(given["low_memory"]),
+        adapters=adapters,
     )
     height, width = pipe.stages_for(given["height"], given["width"])[-1]
     sampling = resolve_settings(
@@ -182,6 +186,7 @@ def generate(
             low_memory=bool(given["low_memory"]),
             version=__version__,
             expanded_prompt=expanded[index],
+            adapters=used(adapters),
         )
         path = folder.next(f"{text[:60]} seed {own_seed}")
         save_picture(picture, path, asdict(parameters), parameters.to_text())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from relay_diffusion import __version__
+from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
 
 
 def upscale(
@@ -33,6 +35,7 @@ def upscale(
     negative: Annotated[str | None, typer.Option(help="What to stay away from.")] = None,
     solver: Annotated[str | None, typer.Option(help="euler or multistep.")] = None,
     eta: Annotated[float, typer.Option(help="Fresh noise per step, 0 to 1.")] = 0.0,
+    lora: LoraOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[
         str,
@@ -53,6 +56,7 @@ def upscale(
     if prompt is None:
         record = read_record(image) or {}
         prompt = record.get("expanded_prompt") or record.get("prompt")
+    adapters = open_adapters(lora)
     folder = PictureFolder(out)
 
     import torch
@@ -63,7 +67,7 @@ def upscale(
     from relay_diffusion.pipelines.settings import resolve_settings
 
     where = pick_device(device)
-    how = (model, where, pick_dtype(dtype, where), low_memory)
+    how = (model, where, pick_dtype(dtype, where), low_memory, adapters)
     embeds: Tensor | None
     negative_embeds: Tensor | None
     if prompt:
@@ -109,8 +113,10 @@ def upscale(
         "dtype": str(pipe.relay_unet.dtype).removeprefix("torch."),
         "low_memory": low_memory,
         "version": __version__,
+        "adapters": [asdict(one) for one in used(adapters)],
     }
     path = folder.next(f"{image.stem[:60]} x{2**times} seed {seed}")
-    readable = ", ".join(f"{name}: {value}" for name, value in record.items() if value is not None)
+    told = {**record, "adapters": ", ".join(map(str, used(adapters))) or None}
+    readable = ", ".join(f"{name}: {value}" for name, value in told.items() if value is not None)
     save_picture(larger, path, record, readable)
     typer.echo(path)

@@ -35,7 +35,7 @@ def power_exponent(width: float) -> float:
 
 
 class Ema:
-    """Average of the parameters of ``modules``; buffers are not averaged, the newest ones count."""
+    """Average of the learning parameters of ``modules``; of buffers the newest ones count."""
 
     def __init__(self, modules: Mapping[str, nn.Module], settings: EmaSettings) -> None:
         self.settings = settings
@@ -43,6 +43,7 @@ class Ema:
             f"{name}.{key}": parameter
             for name, module in modules.items()
             for key, parameter in module.named_parameters()
+            if parameter.requires_grad
         }
         self.average = {key: p.detach().float().clone() for key, p in self.live.items()}
 
