@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,8 @@ def attach_adapter(
     """Put what an adapter has for ``part`` into its UNet, beside those that are there already.
 
     The weights that act are W + scale (W' - W), W' being those that were trained, whether LoRA or
-    DoRA; several adapters add up. Scale 0 attaches nothing.
+    DoRA. Several LoRAs add up; a DoRA acts on the output of those before it. Scale 0 attaches
+    nothing.
 
     Args:
         pipe: that the UNet belongs to, where it may be offloaded.
@@ -156,13 +158,15 @@ def attach_adapter(
     if scale == 0:
         return
     try:
-        unet.load_lora_adapter(
-            dict(sorted(tensors.items())),
-            prefix=None,
-            adapter_name=adapter_name,
-            metadata=config or None,
-            _pipeline=pipe,
-        )
+        with warnings.catch_warnings():  # peft's, of a second adapter
+            warnings.simplefilter("ignore", UserWarning)
+            unet.load_lora_adapter(
+                dict(sorted(tensors.items())),
+                prefix=None,
+                adapter_name=adapter_name,
+                metadata=config or None,
+                _pipeline=pipe,
+            )
     except (TypeError, ValueError, RuntimeError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RelayError(f"{adapter.path} cannot be put into {part}: {first}") from error

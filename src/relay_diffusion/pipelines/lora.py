@@ -18,8 +18,8 @@ class AdaptedComponents(CascadeComponents):
     ) -> None:
         """Put an adapter into the UNets that it is for, either or both (docs/lora.md).
 
-        Several add up, each under a name of its own. Scale 0 changes nothing, 1 is what was
-        trained, in between the weights are; it is part of what is put in.
+        Scale 0 changes nothing, 1 is what was trained, and the weights are linear in it. Several
+        LoRAs add up, each under a name of its own; a DoRA acts on the output of those before it.
 
         Args:
             adapter: its folder, its file, or what ``models.lora.read_adapter`` made of that.

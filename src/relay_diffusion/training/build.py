@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor
+from torch import nn
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.lora import write_adapter
@@ -57,8 +58,9 @@ def networks_of(recipe: Recipe, tokenizer: Any) -> Networks:
                 "lora is for a network that has been trained: name its cascade in model.cascade, "
                 'such as "starter"'
             )
+        dtype = torch.bfloat16 if recipe.run.dtype == "bfloat16" else torch.float32
         for module in (networks.unet, networks.text_encoder):
-            module.to(torch.bfloat16 if recipe.run.dtype == "bfloat16" else torch.float32)
+            nn.Module.to(module, dtype)  # diffusers' own warns of nothing
             freeze(module)
         add_adapter(networks.unet, recipe.lora)
     return networks
