@@ -36,7 +36,7 @@ def test_the_full_size_adapter_is_counted_on_the_meta_device(tmp_path: Path) -> 
     configurations(tmp_path)
     text = summary(read_recipe(RECIPE, [f"model.cascade={tmp_path}"]))
     (line,) = (line for line in text.splitlines() if "of them learn" in line)
-    # By block of width D: q, k, v and out of self-attention, q and out of cross-attention, and its k
-    # and v, which read T5. Down, middle and up there are 10 blocks of 640 and 60 of 1280.
+    # By block of width D: q, k, v and out of self-attention, q and out of cross-attention, and its
+    # k and v, which read T5. Down, middle and up there are 10 blocks of 640 and 60 of 1280.
     wanted = sum(num * 16 * (14 * width + 2 * 4096) for num, width in ((10, 640), (60, 1280)))
     assert f"{wanted:,}" in line
