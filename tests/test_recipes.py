@@ -29,6 +29,8 @@ def tables(path: Path) -> dict:
     model = table.get("model", {})
     prefix = "starter_cpu" if "cpu" in path.stem else "starter"
     model.pop("init_from", None)
+    if "cascade" in model:
+        model["cascade"] = "starter"
     if isinstance(model.get("vae"), str):
         autoencoder = tomllib.loads((FOLDER / f"{prefix}_autoencoder.toml").read_text())
         model["vae"] = autoencoder["model"]["vae"]

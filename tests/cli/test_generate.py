@@ -162,3 +162,9 @@ def test_sizes_are_width_by_height() -> None:
 def test_arguments_come_before_the_file(tmp_path: Path) -> None:
     (tmp_path / "prompts").write_text("two\nthree")
     assert read_prompts(["one"], str(tmp_path / "prompts")) == ["one", "two", "three"]
+
+
+def test_a_model_without_a_fast_sibling_says_so(refused) -> None:
+    assert "has no fast sibling: leave --fast out, or distil it" in refused(
+        "generate", "a fox", "--fast"
+    )

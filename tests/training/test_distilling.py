@@ -110,5 +110,5 @@ def test_rounds_that_do_not_halve_are_refused(teacher: Path) -> None:
 def test_a_teacher_of_another_noise_schedule_is_refused(teacher: Path) -> None:
     file = teacher / "scheduler" / "scheduler_config.json"
     file.write_text(file.read_text().replace("0.012", "0.02"))
-    with pytest.raises(RelayError, match=r"beta_end of .* is 0.02, the student's is 0.012"):
+    with pytest.raises(RelayError, match=r"beta_end of .* is 0.02, that of training is 0.012"):
         distill(next(rounds_of(recipe_for(teacher))), Squares, CPU)

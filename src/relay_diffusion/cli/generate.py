@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from relay_diffusion import __version__
+from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
 from relay_diffusion.errors import RelayError
 
 
@@ -22,6 +23,9 @@ def generate(
     model: Annotated[
         str | None, typer.Option(help="A name of relay models, or a folder. (default: starter)")
     ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="The model's distilled sibling, of a few steps.")
+    ] = False,
     size: Annotated[
         str | None, typer.Option(help="SIDE or WIDTHxHEIGHT. (default: twice the base stage)")
     ] = None,
@@ -54,6 +58,7 @@ def generate(
     expander_model: Annotated[
         str | None, typer.Option(help="Name, folder or hub id of the language model.")
     ] = None,
+    lora: LoraOption = None,
     from_: Annotated[
         Path | None,
         typer.Option("--from", help="Make this picture again; other options change it."),
@@ -72,6 +77,7 @@ def generate(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
 ) -> None:
     """Make pictures from prompts, each with its parameters inside."""
+    from relay_diffusion.models.registry import fast_sibling
     from relay_diffusion.pipelines.metadata import Parameters, read_parameters, save_picture
     from relay_diffusion.pipelines.outputs import PictureFolder
 
@@ -88,7 +94,10 @@ def generate(
     if not all(text.strip() for text in wanted):
         raise RelayError("a prompt is empty: say what the picture should show")
     width, height = parse_size(size) if size else (None, None)
+    adapters = open_adapters(lora, before.adapters if before else ())
     folder = PictureFolder(out)
+    if fast:
+        model = fast_sibling(model or (before.model if before else "starter"))
     # None is left open: the parameters of --from fill it, then the defaults of the cascade.
     given: dict[str, Any] = {
         "model": model,
@@ -132,6 +141,7 @@ def generate(
         device=where,
         dtype=precision,
         low_memory=bool(given["low_memory"]),
+        adapters=adapters,
     )
     height, width = pipe.stages_for(given["height"], given["width"])[-1]
     sampling = resolve_settings(
@@ -182,6 +192,7 @@ def generate(
             low_memory=bool(given["low_memory"]),
             version=__version__,
             expanded_prompt=expanded[index],
+            adapters=used(adapters),
         )
         path = folder.next(f"{text[:60]} seed {own_seed}")
         save_picture(picture, path, asdict(parameters), parameters.to_text())

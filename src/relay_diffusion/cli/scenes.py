@@ -22,26 +22,39 @@ def scenes(
     sheet: Annotated[
         Path | None, typer.Option(help="Write a contact sheet of scenes with captions (PNG).")
     ] = None,
-    world: Annotated[Literal["full", "small"], typer.Option(help="Which world.")] = "full",
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Write pictures of one subject with .txt captions into this folder."),
+    ] = None,
+    subject: Annotated[str, typer.Option(help="Of --pictures.")] = "dragon",
+    style: Annotated[str, typer.Option(help="Of --pictures.")] = "watercolour",
+    world: Annotated[
+        Literal["full", "small"], typer.Option(help="Which world, of the sheet.")
+    ] = "full",
     split: Annotated[
-        Literal["train", "held-out"], typer.Option(help="Which side of the split.")
+        Literal["train", "held-out"], typer.Option(help="Which side of the split, of the sheet.")
     ] = "train",
-    num: Annotated[int, typer.Option(min=1, help="Pictures on the sheet.")] = 32,
+    num: Annotated[int, typer.Option(min=1, help="Pictures on the sheet, in the folder.")] = 32,
     columns: Annotated[int, typer.Option(min=1, help="Pictures in a row.")] = 8,
     size: Annotated[int, typer.Option(min=16, help="Pixels a side.")] = 256,
-    seed: Annotated[int, typer.Option(help="The sheet is a function of it.")] = 0,
+    seed: Annotated[int, typer.Option(help="The pictures are a function of it.")] = 0,
 ) -> None:
-    """Build the sprite atlas (--build-atlas) or look at generated scenes (--sheet)."""
+    """Build the sprite atlas (--build-atlas), look at generated scenes (--sheet), or write some of
+    one subject to train on (--pictures)."""
     from relay_diffusion.data.scenes.atlas import Atlas
     from relay_diffusion.data.scenes.atlas import build_atlas as build
+    from relay_diffusion.data.scenes.folder import write_folder
     from relay_diffusion.data.scenes.sheet import contact_sheet
     from relay_diffusion.data.scenes.stream import SceneStream
     from relay_diffusion.data.scenes.world import World
     from relay_diffusion.data.view import View
     from relay_diffusion.errors import RelayError
 
-    if not build_atlas and sheet is None:
-        raise RelayError("nothing to do: give --build-atlas --drawings FOLDER, or --sheet FILE.png")
+    if not build_atlas and sheet is None and pictures is None:
+        raise RelayError(
+            "nothing to do: give --build-atlas --drawings FOLDER, --sheet FILE.png, or "
+            "--pictures FOLDER"
+        )
     if build_atlas:
         if drawings is None:
             raise RelayError(
@@ -60,3 +73,6 @@ def scenes(
         sheet.parent.mkdir(parents=True, exist_ok=True)
         contact_sheet(batch.x, batch.captions, columns).save(sheet)
         typer.echo(str(sheet))
+    if pictures is not None:
+        write_folder(pictures, atlas, subject, style, num, size, seed)
+        typer.echo(f"{pictures}: {num} pictures of {subject}, {style}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from relay_diffusion import __version__
+from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
 
 
 def upscale(
@@ -23,6 +25,9 @@ def upscale(
         typer.Option(help="Start level, 1 to 1000: how much may change. (default: the model's)"),
     ] = None,
     model: Annotated[str, typer.Option(help="A name of relay models, or a folder.")] = "starter",
+    fast: Annotated[
+        bool, typer.Option("--fast", help="The model's distilled sibling, of a few steps.")
+    ] = False,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="(default: random)")
     ] = None,
@@ -33,6 +38,7 @@ def upscale(
     negative: Annotated[str | None, typer.Option(help="What to stay away from.")] = None,
     solver: Annotated[str | None, typer.Option(help="euler or multistep.")] = None,
     eta: Annotated[float, typer.Option(help="Fresh noise per step, 0 to 1.")] = 0.0,
+    lora: LoraOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[
         str,
@@ -44,15 +50,19 @@ def upscale(
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("pictures"),
 ) -> None:
     """Make a picture larger and finer."""
+    from relay_diffusion.models.registry import fast_sibling
     from relay_diffusion.pipelines.metadata import read_record, save_picture
     from relay_diffusion.pipelines.outputs import PictureFolder
     from relay_diffusion.pipelines.pictures import check_pixels, open_picture
 
+    if fast:
+        model = fast_sibling(model)
     picture = open_picture(image)
     check_pixels(picture.height << times, picture.width << times)
     if prompt is None:
         record = read_record(image) or {}
         prompt = record.get("expanded_prompt") or record.get("prompt")
+    adapters = open_adapters(lora)
     folder = PictureFolder(out)
 
     import torch
@@ -63,7 +73,7 @@ def upscale(
     from relay_diffusion.pipelines.settings import resolve_settings
 
     where = pick_device(device)
-    how = (model, where, pick_dtype(dtype, where), low_memory)
+    how = (model, where, pick_dtype(dtype, where), low_memory, adapters)
     embeds: Tensor | None
     negative_embeds: Tensor | None
     if prompt:
@@ -109,8 +119,10 @@ def upscale(
         "dtype": str(pipe.relay_unet.dtype).removeprefix("torch."),
         "low_memory": low_memory,
         "version": __version__,
+        "adapters": [asdict(one) for one in used(adapters)],
     }
     path = folder.next(f"{image.stem[:60]} x{2**times} seed {seed}")
-    readable = ", ".join(f"{name}: {value}" for name, value in record.items() if value is not None)
+    told = {**record, "adapters": ", ".join(map(str, used(adapters))) or None}
+    readable = ", ".join(f"{name}: {value}" for name, value in told.items() if value is not None)
     save_picture(larger, path, record, readable)
     typer.echo(path)

@@ -88,8 +88,8 @@ def part_folder(folder: Path, part: str) -> Path:
     return part_folder(related(folder, shares), part) if shares else own
 
 
-def fast_sibling(name_or_path: str | Path) -> Path:
-    """The folder of the distilled cascade that was made of this one.
+def fast_sibling(name_or_path: str | Path) -> str:
+    """The distilled cascade that was made of this one, as :func:`resolve` takes it.
 
     Raises: RelayError if it names none.
     """
@@ -101,7 +101,7 @@ def fast_sibling(name_or_path: str | Path) -> Path:
             f"{name_or_path} has no fast sibling: leave --fast out, or distil it "
             "(docs/distillation.md)"
         )
-    return related(folder, name)
+    return str(name) if name in PACKAGED else str(related(folder, name))
 
 
 def list_cascades() -> Iterator[Cascade]:

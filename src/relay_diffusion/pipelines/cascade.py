@@ -11,7 +11,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.pipelines.components import CascadeComponents
+from relay_diffusion.pipelines.lora import AdaptedComponents
 from relay_diffusion.pipelines.noise import Generators, Latents, split_generators
 from relay_diffusion.pipelines.pictures import (
     OutputType,
@@ -44,7 +44,7 @@ class RelayPipelineOutput(BaseOutput):
     prompts: list[str] | None = None
 
 
-class RelayPipeline(CascadeComponents):
+class RelayPipeline(AdaptedComponents):
     """Text to image by relay diffusion, as in CogView3 (arXiv:2403.05121).
 
     The base stage makes a small picture. For each doubling the picture is enlarged bilinearly,

@@ -122,7 +122,7 @@ class CascadeComponents(DiffusionPipeline):
                 not opened (``text_encoder=None`` where prompts come as ``prompt_embeds``).
         Raises: RelayError for a folder that is no cascade, naming the file that is missing.
         """
-        folder = fast_sibling_of(name_or_path) if fast else resolve(name_or_path)
+        folder = resolve(fast_sibling_of(name_or_path) if fast else name_or_path)
         check_cascade_folder(folder, without=frozenset(kwargs))
         dtypes = dtypes_of_parts(dtype if dtype is not None else torch_dtype)
         given = dict(kwargs)

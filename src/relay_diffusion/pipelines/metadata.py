@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+from relay_diffusion.config import from_dict
 from relay_diffusion.errors import RelayError
 
 KEY = "relay"
@@ -21,7 +22,21 @@ _JSON_TYPES: dict[str, type | tuple[type, ...]] = {
     "int": int,
     "float": (int, float),
     "bool": bool,
+    "tuple[UsedAdapter, ...]": list,
 }
+
+
+@dataclass(frozen=True)
+class UsedAdapter:
+    """An adapter that a picture was made with: its folder as the user named it, its scale, and the
+    SHA-256 of its file."""
+
+    path: str
+    scale: float
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.scale:g} ({self.sha256[:12]})"
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,7 @@ class Parameters:
         dtype: of the networks, the VAE being in float32.
         version: of this package.
         expanded_prompt: what the picture was made of instead of ``prompt``, None if of that.
+        adapters: in the order in which they were put in.
     """
 
     prompt: str
@@ -51,6 +67,7 @@ class Parameters:
     low_memory: bool
     version: str
     expanded_prompt: str | None = None
+    adapters: tuple[UsedAdapter, ...] = ()
 
     def to_text(self) -> str:
         """For people, in the form that picture viewers of the field show."""
@@ -59,6 +76,8 @@ class Parameters:
             lines.append(f"Expanded prompt: {self.expanded_prompt}")
         if self.negative_prompt:
             lines.append(f"Negative prompt: {self.negative_prompt}")
+        if self.adapters:
+            lines.append(f"Adapters: {', '.join(map(str, self.adapters))}")
         lines.append(
             f"Steps: {self.num_inference_steps}, Relay steps: {self.num_relay_steps}, "
             f"Sampler: {self.solver}, Eta: {self.eta:g}, CFG scale: {self.guidance_scale:g}, "
@@ -129,4 +148,9 @@ def read_parameters(path: Path) -> Parameters:
     for field in known:
         if not isinstance(record[field.name], _JSON_TYPES[str(field.type)]):
             raise RelayError(f"{path}: its parameters are damaged: {field.name} is no {field.type}")
-    return Parameters(**{field.name: record[field.name] for field in known})
+    values = {field.name: record[field.name] for field in known}
+    try:
+        used = tuple(from_dict(UsedAdapter, one) for one in record.get("adapters", ()))
+    except RelayError as error:
+        raise RelayError(f"{path}: its parameters are damaged: adapters: {error}") from error
+    return Parameters(**{**values, "adapters": used})

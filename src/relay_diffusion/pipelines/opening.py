@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from relay_diffusion.models.lora import Adapter
 from relay_diffusion.models.registry import INDEX, part_folder, resolve
 from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.pipelines.folder import check_cascade_folder, read_json
@@ -20,20 +21,32 @@ BARS: dict[str, Any] = {"leave": False, "disable": None}
 """Progress bars that go when they are done, and only appear on a terminal."""
 
 
+Scaled = Sequence[tuple[Adapter, float]]
+"""Adapters, each with its scale."""
+
+
 def open_cascade(
-    model: str, device: torch.device, dtype: torch.dtype, low_memory: bool = False, **parts: None
+    model: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    low_memory: bool = False,
+    adapters: Scaled = (),
+    **parts: None,
 ) -> RelayPipeline:
     """A cascade, ready to be called.
 
     Args:
         dtype: of the UNets and the text encoder.
         low_memory: keep one network at a time on an accelerator, run the VAE in tiles.
+        adapters: to be put into its UNets.
         parts: those not to be opened, as None.
     """
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     pipe = RelayPipeline.from_pretrained(model, dtype=dtype, **parts)
     pipe.set_progress_bar_config(**BARS)
+    for index, (adapter, scale) in enumerate(adapters):
+        pipe.load_lora_adapter(adapter, scale, f"adapter_{index}")
     if low_memory:
         pipe.enable_low_memory(device)
     else:
@@ -48,6 +61,7 @@ def open_with_texts(
     device: torch.device,
     dtype: torch.dtype,
     low_memory: bool,
+    adapters: Scaled = (),
 ) -> tuple[RelayPipeline, Iterator[tuple[Tensor, Tensor]]]:
     """A cascade and the embeddings of each prompt and its negative prompt, (1, L, D), in order.
 
@@ -55,14 +69,16 @@ def open_with_texts(
     opened. Prompts are encoded one by one, so that no picture depends on the other prompts.
     """
     if not low_memory:
-        pipe = open_cascade(model, device, dtype)
+        pipe = open_cascade(model, device, dtype, adapters=adapters)
         return pipe, (pipe.encode_prompt(prompt, negative_prompt) for prompt in prompts)
     reader = open_cascade(model, device, dtype, vae=None, base_unet=None, relay_unet=None)
     texts = [reader.encode_prompt(prompt, negative_prompt) for prompt in prompts]
     del reader
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    pipe = open_cascade(model, device, dtype, low_memory, text_encoder=None, tokenizer=None)
+    pipe = open_cascade(
+        model, device, dtype, low_memory, adapters, text_encoder=None, tokenizer=None
+    )
     return pipe, iter(texts)
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor
+from torch import nn
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.lora import write_adapter
 from relay_diffusion.training.autoencoder import autoencoder
-from relay_diffusion.training.denoising import base
-from relay_diffusion.training.distributed import local_rank
+from relay_diffusion.training.cascade import STAGES
+from relay_diffusion.training.denoising import base, freeze
+from relay_diffusion.training.distributed import local_rank, world_size
 from relay_diffusion.training.feed import Source
+from relay_diffusion.training.lora import add_adapter
 from relay_diffusion.training.networks import Networks, build_networks
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.recipe import (
     AutoencoderRecipe,
     BaseRecipe,
     ConcatRecipe,
+    DenoisingRecipe,
     Recipe,
     RelayRecipe,
     TextRecipe,
@@ -42,15 +49,46 @@ def pick_device(recipe: Recipe) -> torch.device:
 
 
 def networks_of(recipe: Recipe, tokenizer: Any) -> Networks:
-    """Freshly initialised from the recipe's seed, or loaded, as the recipe says."""
+    """Freshly initialised from the recipe's seed, or loaded, as the recipe says.
+
+    With ``lora``, those that do not learn are kept in the precision that the run computes in.
+    """
     torch.manual_seed(recipe.run.seed)
-    return build_networks(recipe.model, recipe.run.objective, tokenizer)
+    networks = build_networks(recipe.model, recipe.run.objective, tokenizer)
+    if isinstance(recipe, DenoisingRecipe) and recipe.lora:
+        if not (isinstance(recipe.model.unet, str) or "unet" in recipe.model.init_from):
+            raise RelayError(
+                "lora is for a network that has been trained: name its cascade in model.cascade, "
+                'such as "starter"'
+            )
+        # Several processes shard weights of one precision only.
+        half = recipe.run.dtype == "bfloat16" and world_size() == 1
+        dtype = torch.bfloat16 if half else torch.float32
+        for module in (networks.unet, networks.text_encoder):
+            nn.Module.to(module, dtype)  # diffusers' own warns of nothing
+            freeze(module)
+        add_adapter(networks.unet, recipe.lora)
+    return networks
 
 
 def objective_of(
     recipe: Recipe, networks: Networks, source: Source, device: torch.device
 ) -> Objective:
     """Put the networks on ``device`` and make the recipe's objective of them."""
+    objective = _objective(recipe, networks, source, device)
+    if not (isinstance(recipe, DenoisingRecipe) and recipe.lora):
+        return objective
+
+    def export(folder: Path) -> None:
+        unets = {STAGES[recipe.run.objective]: networks.unet}
+        write_adapter(folder / "lora", unets, recipe.model.cascade, dtype=torch.float16)
+
+    return replace(objective, trained={"unet": networks.unet}, export=export)
+
+
+def _objective(
+    recipe: Recipe, networks: Networks, source: Source, device: torch.device
+) -> Objective:
     for module in networks.modules().values():
         module.to(device)
         if recipe.run.channels_last:

@@ -31,6 +31,7 @@ from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.registry import part_folder, resolve
 from relay_diffusion.models.text import encode_text
 from relay_diffusion.training import distributed
+from relay_diffusion.training.cascade import LENT, read_cascade
 from relay_diffusion.training.denoising import freeze, prepared
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
@@ -124,8 +125,10 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     settings = recipe.objective
     torch.manual_seed(recipe.run.seed)
     folder = resolve(settings.teacher)
-    prediction_type, num_tokens = _read_cascade(folder)
-    parts = {part: str(part_folder(folder, part)) for part in ("vae", "text_encoder", "tokenizer")}
+    index, scheduler = read_cascade(folder, "objective.teacher")
+    prediction_type = scheduler.get("prediction_type", "epsilon")
+    num_tokens = int(index.get("max_tokens", 225))  # as in CascadeComponents
+    parts = {part: str(part_folder(folder, part)) for part in LENT}
     vae = build_vae(parts["vae"]).to(device)
     text_encoder = build_text_encoder(parts["text_encoder"], 0).to(device)
     tokenizer = load_tokenizer(parts["tokenizer"])
@@ -244,28 +247,3 @@ def _weight(sigma: Tensor, settings: DistillObjective) -> Tensor:
     if settings.weighting == "truncated_snr":
         return truncated_snr_weight(sigma)
     return 1 / sigma**2 + (1.0 if settings.weighting == "v" else 0.0)
-
-
-def _read_cascade(folder: Path) -> tuple[str, int]:
-    """Prediction type and length of prompts of the teacher.
-
-    Raises: RelayError if its noise schedule is not the student's.
-    """
-    try:
-        index = json.loads((folder / "model_index.json").read_text())
-        scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise RelayError(f"objective.teacher: {folder} is no cascade: {error}") from error
-    own = {
-        "beta_schedule": "scaled_linear",
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "num_train_timesteps": 1000,
-    }
-    for name, value in own.items():
-        if scheduler.get(name) != value:
-            raise RelayError(
-                f"objective.teacher: {name} of {folder} is {scheduler.get(name)!r}, the student's "
-                f"is {value!r}: distil on one noise schedule"
-            )
-    return scheduler.get("prediction_type", "epsilon"), int(index.get("max_tokens", 225))

@@ -52,11 +52,11 @@ def estimate(recipe: Recipe, networks: Networks) -> Estimate | None:
     if not isinstance(recipe, BaseRecipe | ConcatRecipe | RelayRecipe):
         return None
     trained: dict[str, nn.Module] = {"unet": networks.unet}
-    if isinstance(recipe, BaseRecipe):
+    if isinstance(recipe, BaseRecipe) and not recipe.lora:
         trained["text_encoder"] = networks.text_encoder
     for name, module in networks.modules().items():
-        learns = name in trained and recipe.optimizer.scales.get(name, 1.0) > 0
-        module.requires_grad_(learns)
+        if name not in trained or recipe.optimizer.scales.get(name) == 0:
+            module.requires_grad_(False)
         if recipe.run.dtype == "bfloat16":
             module.to(torch.bfloat16)
     counts = {True: 0, False: 0}

@@ -11,7 +11,9 @@ from relay_diffusion.config import apply_overrides, from_dict, load_extended
 from relay_diffusion.data.buckets import view_buckets
 from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
+from relay_diffusion.training.cascade import fill_from_cascade
 from relay_diffusion.training.ema import EmaSettings
+from relay_diffusion.training.lora import LoraSettings
 from relay_diffusion.training.optimizer import OptimizerSettings
 
 
@@ -152,6 +154,8 @@ class Model:
     diffusers or transformers layout, or a table of arguments for the class.
 
     Attributes:
+        cascade: to start from, a registered name, a folder or a hub id: its parts take the place of
+            those below that are not given, and so do its ``max_tokens`` and ``prediction_type``.
         vae: ``class`` is "AutoencoderDC" or "AutoencoderKL", the rest are its arguments.
         text_encoder: of ``T5Config``.
         unet: of ``UNet2DConditionModel``; what follows from the other networks and from the
@@ -162,6 +166,7 @@ class Model:
         init_from: module name to folder with the weights to start from, in any precision.
     """
 
+    cascade: str = ""
     vae: str | dict[str, Any] = ""
     text_encoder: str | dict[str, Any] = ""
     unet: str | dict[str, Any] = ""
@@ -319,17 +324,24 @@ class TextRecipe(Recipe):
 
 
 @dataclass(frozen=True)
-class BaseRecipe(Recipe):
+class DenoisingRecipe(Recipe):
+    """With ``lora``, an adapter of the UNet learns, and nothing else."""
+
+    lora: LoraSettings | None = None
+
+
+@dataclass(frozen=True)
+class BaseRecipe(DenoisingRecipe):
     objective: BaseObjective = BaseObjective()
 
 
 @dataclass(frozen=True)
-class ConcatRecipe(Recipe):
+class ConcatRecipe(DenoisingRecipe):
     objective: ConcatObjective = ConcatObjective()
 
 
 @dataclass(frozen=True)
-class RelayRecipe(Recipe):
+class RelayRecipe(DenoisingRecipe):
     objective: RelayObjective = RelayObjective()
 
 
@@ -362,4 +374,4 @@ def recipe_from_dict(mapping: Mapping[str, Any], kinds: Kinds = RECIPES) -> Reci
     kind = run.get("objective") if isinstance(run, Mapping) else None
     if not isinstance(kind, str) or kind not in kinds:
         raise RelayError(f"run.objective is {kind!r}, allowed are {', '.join(kinds)}")
-    return from_dict(kinds[kind], mapping)
+    return from_dict(kinds[kind], fill_from_cascade(mapping))

@@ -15,7 +15,7 @@ from relay_diffusion.training.feed import Source
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.networks import num_parameters
 from relay_diffusion.training.objective import Objective
-from relay_diffusion.training.recipe import RECIPES, Recipe
+from relay_diffusion.training.recipe import RECIPES, DenoisingRecipe, Recipe
 from relay_diffusion.training.sources import open_source, open_tokenizer
 
 Make = Callable[[Any, Source, torch.device], Objective]
@@ -67,6 +67,9 @@ def summary(recipe: Recipe) -> str:
             networks = networks_of(recipe, tokenizer)
         for name, module in networks.modules().items():
             lines.append(f"# {name:14} {num_parameters(module):15,} parameters")
+        if isinstance(recipe, DenoisingRecipe) and recipe.lora:
+            adapter = sum(p.numel() for p in networks.unet.parameters() if p.requires_grad)
+            lines.append(f"# {'of them learn':14} {adapter:15,}, the adapter of the unet")
         needs = estimate(recipe, networks)
         lines += describe(recipe, needs) if needs else []
     samples = recipe.run.steps * recipe.data.batch_size

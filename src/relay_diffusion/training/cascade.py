@@ -1,0 +1,74 @@
+"""What a recipe takes from a cascade that is trained on: its networks, and how they are used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.models.registry import INDEX, part_folder, resolve
+
+STAGES = {"base": "base_unet", "relay": "relay_unet", "concat": "relay_unet"}
+"""Folder of the UNet that an objective trains."""
+
+LENT = ("vae", "text_encoder", "tokenizer")
+"""Folders of what it trains with."""
+
+
+def fill_from_cascade(tables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tables of a recipe, with what ``model.cascade`` says in the place of what they leave out:
+    the folders of the networks, the length of captions, the prediction type, and for the relay
+    T_r. Without ``model.cascade``, the same.
+
+    Raises: RelayError if that is no cascade, or one on another noise schedule.
+    """
+    model = tables.get("model", {})
+    name = model.get("cascade") if isinstance(model, Mapping) else None
+    if not name:
+        return tables
+    objective = tables["run"]["objective"]
+    folder = resolve(name)
+    index, scheduler = read_cascade(folder, "model.cascade")
+    parts = {part: str(part_folder(folder, part)) for part in LENT}
+    if objective in STAGES:
+        parts["unet"] = str(part_folder(folder, STAGES[objective]))
+    used = {
+        "max_tokens": index.get("max_tokens", 225),  # as in CascadeComponents
+        "prediction_type": scheduler.get("prediction_type", "epsilon"),
+    }
+    filled = {**tables, "model": {**parts, **used, **model}}
+    starts = index.get("relay_start")
+    if objective == "relay" and starts:
+        settings = {"num_relay_train_steps": int(starts[0])}
+        filled["objective"] = {**settings, **tables.get("objective", {})}
+    return filled
+
+
+def read_cascade(folder: Path, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``model_index.json`` and the scheduler's configuration.
+
+    Raises: RelayError, which names ``where`` in the recipe, if they are not there, or the noise
+        schedule is not the one that training has.
+    """
+    try:
+        index = json.loads((folder / INDEX).read_text())
+        scheduler = json.loads(
+            (part_folder(folder, "scheduler") / "scheduler_config.json").read_text()
+        )
+    except (OSError, ValueError) as error:
+        raise RelayError(f"{where}: {folder} is no cascade: {error}") from error
+    wanted = {
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "num_train_timesteps": 1000,
+    }
+    for name, value in wanted.items():
+        if scheduler.get(name) != value:
+            raise RelayError(
+                f"{where}: {name} of {folder} is {scheduler.get(name)!r}, that of training "
+                f"is {value!r}: train on one noise schedule"
+            )
+    return index, scheduler
