@@ -15,6 +15,17 @@ from relay_diffusion.pipelines.cascade import RelayPipeline
 
 from .tiny import generators
 
+SETTINGS = (
+    "base_size",
+    "max_tokens",
+    "relay_start",
+    "guidance_scale",
+    "guidance_range",
+    "num_inference_steps",
+    "num_relay_steps",
+    "solver",
+)
+
 
 @pytest.fixture
 def siblings(cascade_folder: Path, distilled: RelayPipeline, tmp_path: Path) -> tuple[Path, Path]:
@@ -29,12 +40,9 @@ def siblings(cascade_folder: Path, distilled: RelayPipeline, tmp_path: Path) -> 
         base_unet=students / "base_unet",
         relay_unet=students / "relay_unet",
         shares="../full",
+        prediction_type=distilled.scheduler.config.prediction_type,
         dtype=torch.float32,
-        base_size=32,
-        max_tokens=8,
-        guidance_range=[2.0, 9.0],
-        num_inference_steps=4,
-        num_relay_steps=1,
+        **{name: distilled.config[name] for name in SETTINGS},
     )
     return full, tmp_path / "fast"
 

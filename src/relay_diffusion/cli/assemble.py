@@ -55,11 +55,13 @@ def assemble(
     if world is not None:
         config.setdefault("known_words", sorted(words_of(World.by_name(world))))
         config = {"world": world, "expander": "scenes", **config}
-    own: dict[str, Any] = {}
+    # Students come without, and share it.
+    own: dict[str, Any] = {
+        part: base / part for part in ("text_encoder", "tokenizer") if (base / part).is_dir()
+    }
     if shares is None:
         if autoencoder is None:
             raise RelayError("--autoencoder is missing: give its run's export folder, or --shares")
-        own = {"text_encoder": base / "text_encoder", "tokenizer": base / "tokenizer"}
         scheduler = read_json(base, base / "scheduler" / "scheduler_config.json")
     else:
         lender = related(out, shares)

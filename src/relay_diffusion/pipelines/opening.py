@@ -31,7 +31,7 @@ def open_cascade(
     dtype: torch.dtype,
     low_memory: bool = False,
     adapters: Scaled = (),
-    **parts: None,
+    **parts: Any,
 ) -> RelayPipeline:
     """A cascade, ready to be called.
 

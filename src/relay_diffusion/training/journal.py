@@ -13,13 +13,16 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from relay_diffusion.config import to_dict
+from relay_diffusion.errors import RelayError
 from relay_diffusion.training import distributed
 from relay_diffusion.training.recipe import Recipe
 from relay_diffusion.training.throughput import peak_flops
 
 
 class Journal:
-    """Writes into the recipe's folder, in the main process only; a context manager.
+    """Writes into the recipe's folder, and to Weights & Biases if the recipe
+    names a project, in the main process only; a context manager.
 
     Args:
         recipe: of the run.
@@ -34,6 +37,7 @@ class Journal:
         main = distributed.is_main()
         self.flops = 0
         self._peak = peak_flops(device)
+        self._wandb = _weights_and_biases(recipe) if main and recipe.run.wandb else None
         self.folder = folder
         if main:
             folder.mkdir(parents=True, exist_ok=True)
@@ -62,6 +66,8 @@ class Journal:
         self._bar.close()
         if self._board is not None:
             self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
         self._log.close()
 
     def step(self, waited: float, **values: Tensor) -> None:
@@ -126,6 +132,22 @@ class Journal:
     def _line(self, line: dict[str, Any]) -> None:
         self._log.write(json.dumps(line) + "\n")
         self._log.flush()
+
+
+def _weights_and_biases(recipe: Recipe) -> Any:
+    """A run there, to which everything for TensorBoard goes too; it must be begun before that."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise RelayError("run.wandb needs Weights & Biases: pip install wandb") from error
+    recipe.folder.mkdir(parents=True, exist_ok=True)
+    return wandb.init(
+        project=recipe.run.wandb,
+        name=recipe.run.name,
+        config=to_dict(recipe),
+        dir=str(recipe.folder),
+        sync_tensorboard=True,
+    )
 
 
 def grid(x: Tensor, columns: int) -> Tensor:

@@ -37,6 +37,7 @@ class Run:
         num_threads: of the CPU; 0 leaves PyTorch's choice.
         max_minutes: save and stop after so long, to go on with ``--resume``; 0 is no limit.
         log_every: steps between two lines of ``log.jsonl``.
+        wandb: project of Weights & Biases that the figures go to as well; "" is none.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Run:
     num_threads: int = 0
     max_minutes: float = 0.0
     log_every: int = 50
+    wandb: str = ""
 
     def __post_init__(self) -> None:
         _at_least(1, steps=self.steps, log_every=self.log_every)
