@@ -1,4 +1,4 @@
-"""A model behind an HTTP endpoint that speaks the OpenAI interface: which, where, with which key."""
+"""A model behind an endpoint that speaks the OpenAI interface: which, where, with which key."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ class Unusable(Exception):
 def caption_of(answer: str, min_words: int, max_words: int) -> str:
     """The caption in an answer: one paragraph, one line.
 
-    An answer in JSON is its ``result``: the instruction in CogView3's appendix B asks for questions,
-    their answers and such a result.
+    An answer in JSON is its ``result``: the instruction in CogView3's appendix B asks for
+    questions, their answers and such a result.
 
     Raises: Unusable if it is empty, a refusal, too short or too long, or cannot be written down.
     """

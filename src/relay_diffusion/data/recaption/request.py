@@ -5,46 +5,16 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from functools import cached_property
-from hashlib import sha256
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from relay_diffusion.data.pictures.decoding import decode
 from relay_diffusion.data.pictures.records import Records
-from relay_diffusion.errors import RelayError
+from relay_diffusion.data.recaption.instruction import Instruction
+from relay_diffusion.data.recaption.settings import Settings
 
 JPEG_QUALITY = 90
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """What to write, the same for every picture."""
-
-    text: str
-
-    @cached_property
-    def version(self) -> str:
-        """Changes whenever the text does."""
-        return sha256(self.text.encode()).hexdigest()[:12]
-
-    @classmethod
-    def read(cls, path: Path | None = None) -> Instruction:
-        """Of a file, or the one that comes with the package.
-
-        Raises: RelayError if the file cannot be read, is not UTF-8 or is blank.
-        """
-        packaged = resources.files("relay_diffusion.data.recaption") / "instruction.txt"
-        try:
-            text = (path or packaged).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise RelayError(f"cannot read the instruction {path}: {error}") from error
-        if not text:
-            raise RelayError(f"the instruction {path} is blank: write what captions shall say")
-        return cls(text)
 
 
 @dataclass(frozen=True)
@@ -74,18 +44,14 @@ class Request:
         return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def make_request(
-    records: Records, i: int, instruction: Instruction, original: str | None, side: int
-) -> Request:
-    """The request for a record.
+def make_request(records: Records, i: int, settings: Settings) -> Request:
+    """The request for a record, its picture made smaller where it is too large.
 
-    Args:
-        original: the field of the caption that goes along; None for none.
-        side: of the picture, at most; larger ones are made smaller.
     Raises: PictureFault.
     """
-    caption = records.texts(i).captions.get(original) if original else None
+    captions = records.texts(i).captions
     with records.open(i) as file:
-        picture = decode(file, least=side)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return Request(instruction, picture, caption)
+        picture = decode(file, least=settings.side)
+    picture.thumbnail((settings.side, settings.side), Image.Resampling.LANCZOS)
+    original = captions.get(settings.original) if settings.original else None
+    return Request(settings.instruction, picture, original)
