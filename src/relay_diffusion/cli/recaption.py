@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +13,7 @@ import typer
 from relay_diffusion.errors import RelayError
 
 if TYPE_CHECKING:
+    from relay_diffusion.data.recaption.session import Watch
     from relay_diffusion.data.recaption.writer import Writer
 
 NOT_FIELDS = ("text", "txt", "file_name", "original_size")
@@ -89,15 +92,12 @@ def recaption(
 ) -> None:
     """A vision-language model describes each picture at length, knowing its caption. The text
     becomes a further caption field of the same data. What stopped goes on with the same command."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from relay_diffusion.data.pictures.opening import open_records
     from relay_diffusion.data.recaption.instruction import Instruction
     from relay_diffusion.data.recaption.journal import Journal, journal_path
     from relay_diffusion.data.recaption.merging import adder
-    from relay_diffusion.data.recaption.session import Watch, rehearse
     from relay_diffusion.data.recaption.session import recaption as run
+    from relay_diffusion.data.recaption.session import rehearse
     from relay_diffusion.data.recaption.settings import Prices, Settings
 
     if not field.isidentifier() or field in (*NOT_FIELDS, original):
@@ -132,12 +132,37 @@ def recaption(
         writer = _hosted(model, base_url, max_tokens, timeout, retries, requests_per_minute)
     else:
         writer = _local(model, device, dtype, max_tokens)
-    with Journal.held(path) as held, Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("describing pictures", total=None)
-        watch = Watch(typer.echo, lambda done, total: bar.update(task, completed=done, total=total))
+    with Journal.held(path) as held, _watch() as watch:
         stopped = run(records, held, settings, writer, watch)
     if stopped:
         raise typer.Exit(128 + stopped)
+
+
+@contextmanager
+def _watch() -> Iterator[Watch]:
+    """Lines on standard output, and a bar on standard error between the first and the others."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from relay_diffusion.data.recaption.session import Watch
+
+    bar = Progress(console=Console(stderr=True))
+    task = bar.add_task("describing pictures")
+
+    def advance(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    def say(line: str) -> None:
+        if bar.live.is_started:
+            bar.stop()  # which would take the line for itself
+        typer.echo(line)
+
+    try:
+        yield Watch(say, advance)
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _hosted(

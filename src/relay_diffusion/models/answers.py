@@ -7,7 +7,7 @@ import re
 _THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^```\w*\s*|\s*```$")
 _LABEL = re.compile(
-    r"^\W*(?:(?:expanded|rewritten|final)\s+)?(?:prompt|caption)\W*:\s*", re.IGNORECASE
+    r"^\W*(?:(?:expanded|rewritten|final)\s+)?(?:prompt|caption)\W*:[\s*_]*", re.IGNORECASE
 )
 _REFUSAL = re.compile(
     r"^(?:i['\u2019]?m sorry|i am sorry|sorry|i can(?:no|['\u2019])t"

@@ -136,17 +136,16 @@ def _said(error: Any) -> str:
 
 
 def _answer(completion: Any) -> Answer:
-    """Of a completion, which may be anything: servers send pages of HTML with status 200."""
+    """Of a completion, which may be anything: some servers send HTML with status 200."""
     choices = getattr(completion, "choices", None)
-    if not choices:
+    message = getattr(choices[0], "message", None) if choices else None
+    if message is None:
         raise Unusable("no answer", f"not a completion: {str(completion)[:60]}")
     usage = getattr(completion, "usage", None)
-    reason = choices[0].finish_reason
     flaws = {"length": "cut off", "content_filter": "withheld by the server's filter"}
-    message = choices[0].message
     return Answer(
-        (getattr(message, "content", None) or getattr(message, "refusal", None) or ""),
+        getattr(message, "content", None) or getattr(message, "refusal", None) or "",
         getattr(usage, "prompt_tokens", None) or 0,
         getattr(usage, "completion_tokens", None) or 0,
-        flaws.get(reason, ""),
+        flaws.get(getattr(choices[0], "finish_reason", ""), ""),
     )

@@ -118,6 +118,7 @@ def _run(
 
     try:
         if ask:
+            watch.advance(0, len(ask))
             asyncio.run(talk())
     except RelayError as error:
         if not run.entries:
