@@ -32,8 +32,8 @@ def test_all_options_work_together(
     assert cli.main(["recaption", str(data), *options.split()]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "4 pictures: 0 have the caption, 3 to be asked about of 4 that lack it",
-        "3,000 tokens read, 300 written, cost 0.0084, 0.0084 with earlier runs",
-        f"3 captions written as detailed to {data}",
+        "3,000 tokens read, 300 written, cost 0.0084",
+        f"3 captions written as detailed to {data / 'captions.jsonl'}",
     ]
     assert server.requests[0]["max_tokens"] == 90
     assert server.requests[0]["messages"][0]["content"][0]["text"] == "Count the ramps."

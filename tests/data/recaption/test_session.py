@@ -71,7 +71,7 @@ def test_pictures_without_a_caption_go_alone_and_those_with_a_broken_one_do_not_
     (data / "part1" / "001.txt").write_bytes(b"\xff\xfe")
     writer = Scripted()
     lines = go(data, writer)
-    assert writer.asked == [None, None, "picture 3"]
+    assert sorted(map(str, writer.asked)) == ["None", "None", "picture 3"]
     assert lines[0] == "4 pictures: 0 have the caption, 3 to be asked about, 1 cannot be"
     assert any("1 caption is not UTF-8" in line for line in lines)
 
@@ -88,7 +88,7 @@ def test_large_pictures_are_sent_smaller(tmp_path: Path) -> None:
 def test_a_model_that_answers_nothing_of_use_is_not_asked_for_ever(tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", drawn(FAILURES_IN_A_ROW + 30))
     writer = Scripted(lambda request: Answer("No.", 1000, 2))
-    with pytest.raises(RelayError, match="the last 20 answers .*too short.* are kept in .*goes on"):
+    with pytest.raises(RelayError, match=r"the last 20 answers .*too short.* kept in .*goes on"):
         go(data, writer)
     assert FAILURES_IN_A_ROW <= len(writer.asked) < FAILURES_IN_A_ROW + SETTINGS.parallel
     go(data, Scripted())
@@ -100,16 +100,14 @@ def test_a_budget_holds_over_all_runs(tmp_path: Path) -> None:
     writer = Scripted()
     lines = go(data, writer, replace(PRICED, budget=0.0101))
     assert len(writer.asked) == 5
-    assert "5,000 tokens read, 500 written, cost 0.0100, 0.0100 with earlier runs" in lines
-    assert lines[-1] == (
-        "the budget is used up, 7 pictures are left: a higher --budget goes on"
-    )
+    assert "5,000 tokens read, 500 written, cost 0.0100" in lines
+    assert lines[-1] == ("the budget is used up, 7 pictures are left: a higher --budget goes on")
     assert sum(caption is not None for caption in long_captions(data)) == 5
     go(data, writer, replace(PRICED, budget=0.0101))
     assert len(writer.asked) == 5
     lines = go(data, writer, replace(PRICED, budget=1.0))
     assert len(writer.asked) == 12
-    assert any("0.0240 with earlier runs" in line for line in lines)
+    assert any("cost 0.0140, 0.0240 with earlier runs" in line for line in lines)
     assert not any("used up" in line for line in lines)
 
 

@@ -176,11 +176,11 @@ def test_parquet_that_is_cut_short_between_files_is_still_read_and_completed(
     data = write_parquet(tmp_path / "data", drawn(12))
     written: list[str] = []
 
-    def add_one(file: Path, *args: object) -> None:
+    def add_one(file: Path, *args: object) -> Path:
         if written:
             raise KeyboardInterrupt
-        into_parquet.add_to_parquet(file, *args)  # type: ignore[arg-type]
         written.append(file.name)
+        return into_parquet.add_to_parquet(file, *args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(merging, "add_to_parquet", add_one)
@@ -195,10 +195,10 @@ def test_parquet_that_is_cut_short_between_files_is_still_read_and_completed(
 
 def test_a_file_that_cannot_be_written_is_as_it_was(data: Path) -> None:
     before = read(data)
-    (blocked,) = {place.file for place in [open_records(str(data)).place(0)]}
+    blocked = open_records(str(data)).place(0).file
     target = blocked / "captions.jsonl" if blocked.is_dir() else blocked
     target.with_name(f".{target.name}.new").mkdir()
-    with pytest.raises(RelayError, match="could not be written .*is as it was"):
+    with pytest.raises(RelayError, match=r"could not be written .*is as it was"):
         go(data, Scripted())
     assert read(data) == before
     target.with_name(f".{target.name}.new").rmdir()

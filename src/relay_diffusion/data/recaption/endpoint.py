@@ -137,8 +137,8 @@ def _said(error: Any) -> str:
 
 def _answer(completion: Any) -> Answer:
     """Of a completion, which may be anything: some servers send HTML with status 200."""
-    choices = getattr(completion, "choices", None)
-    message = getattr(choices[0], "message", None) if choices else None
+    choice = next(iter(getattr(completion, "choices", None) or ()), None)
+    message = getattr(choice, "message", None)
     if message is None:
         raise Unusable("no answer", f"not a completion: {str(completion)[:60]}")
     usage = getattr(completion, "usage", None)
@@ -147,5 +147,5 @@ def _answer(completion: Any) -> Answer:
         getattr(message, "content", None) or getattr(message, "refusal", None) or "",
         getattr(usage, "prompt_tokens", None) or 0,
         getattr(usage, "completion_tokens", None) or 0,
-        flaws.get(getattr(choices[0], "finish_reason", ""), ""),
+        flaws.get(getattr(choice, "finish_reason", ""), ""),
     )

@@ -12,9 +12,10 @@ from relay_diffusion.data.recaption.replacing import replacing
 TABLE = "captions.jsonl"
 
 
-def add_to_folder(folder: Path, field: str, captions: Mapping[str, str]) -> None:
+def add_to_folder(folder: Path, field: str, captions: Mapping[str, str]) -> Path:
     """Add captions by the path of their picture; what the table says already stays.
 
+    Returns: the table.
     Raises: RelayError.
     """
     left = dict(captions)
@@ -27,3 +28,4 @@ def add_to_folder(folder: Path, field: str, captions: Mapping[str, str]) -> None
     lines += [json_line({"file_name": path, field: text}) for path, text in left.items()]
     with replacing(folder / TABLE) as new:
         new.write_text("".join(lines), encoding="utf-8")
+    return folder / TABLE

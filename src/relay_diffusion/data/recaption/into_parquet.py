@@ -9,10 +9,11 @@ from relay_diffusion.data.recaption.replacing import replacing
 from relay_diffusion.errors import RelayError
 
 
-def add_to_parquet(file: Path, field: str, captions: Mapping[str, str]) -> None:
+def add_to_parquet(file: Path, field: str, captions: Mapping[str, str]) -> Path:
     """Write a file anew with captions by the number of their row, in a column that is null in the
     other rows, or keeps what it had there. Groups of rows and compression stay as they were.
 
+    Returns: the file.
     Raises: RelayError.
     """
     import pyarrow as pa
@@ -38,6 +39,7 @@ def add_to_parquet(file: Path, field: str, captions: Mapping[str, str]) -> None:
                 begin += len(rows)
         if begin <= max(map(int, captions), default=-1):
             raise RelayError(f"{file} has changed: it has only {begin} rows now")
+    return file
 
 
 def check_column(files: Iterable[Path], field: str) -> None:

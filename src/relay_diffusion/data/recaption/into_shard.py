@@ -18,10 +18,11 @@ from relay_diffusion.errors import RelayError
 CHUNK_BYTES = 1 << 24
 
 
-def add_to_shard(shard: Path, field: str, captions: Mapping[str, str]) -> None:
+def add_to_shard(shard: Path, field: str, captions: Mapping[str, str]) -> Path:
     """Write a shard anew with captions by key. A sample without KEY.json gets one behind its
     picture; all else is copied byte for byte.
 
+    Returns: the shard.
     Raises: RelayError.
     """
     with tarfile.open(shard, "r:") as tar:
@@ -45,6 +46,7 @@ def add_to_shard(shard: Path, field: str, captions: Mapping[str, str]) -> None:
         shutil.copyfileobj(old, out, CHUNK_BYTES)
         if left:
             raise RelayError(f"{shard} has changed: there is no picture {next(iter(left))} now")
+    return shard
 
 
 def _copy(old: BinaryIO, out: BinaryIO, until: int) -> None:

@@ -14,7 +14,7 @@ from relay_diffusion.data.recaption.into_parquet import add_to_parquet, check_co
 from relay_diffusion.data.recaption.into_shard import add_to_shard
 from relay_diffusion.errors import RelayError
 
-Add = Callable[[Path, str, Mapping[str, str]], None]
+Add = Callable[[Path, str, Mapping[str, str]], Path]
 
 
 def adder(records: Records, field: str) -> Add:
@@ -51,6 +51,4 @@ def merge(records: Records, field: str, captions: Mapping[Place, str]) -> list[P
         # until then the data are read as before, without the field.
         by_file = {file: by_file.get(file, {}) for file in reversed(list(records.files()))}
     add = adder(records, field)
-    for file, of_file in by_file.items():
-        add(file, field, of_file)
-    return list(by_file)
+    return [add(file, field, of_file) for file, of_file in by_file.items()]

@@ -56,13 +56,16 @@ def spent(entries: Sequence[Entry], total: float) -> str:
     written = sum(entry.completion_tokens for entry in entries)
     text = f"{read:,} tokens read, {written:,} written"
     costs = [entry.cost for entry in entries if entry.cost is not None]
-    return f"{text}, cost {sum(costs):,.4f}, {total:,.4f} with earlier runs" if costs else text
+    if not costs:
+        return text
+    earlier = f", {total:,.4f} with earlier runs" if total > sum(costs) * (1 + 1e-6) else ""
+    return f"{text}, cost {sum(costs):,.4f}{earlier}"
 
 
 def failures(entries: Iterable[Entry], bad: Iterable[BadRecord], path: Path) -> str | None:
     """How many pictures have no caption and why, listed in a file; None if there are none, and then
     there is no file either."""
-    reasons = [(f"{e.file}/{e.name}", e.fault) for e in entries if e.text is None]
+    reasons = [(Path(e.file, e.name).as_posix(), e.fault) for e in entries if e.text is None]
     reasons += [(record.key, record.reason) for record in bad]
     if not reasons:
         path.unlink(missing_ok=True)
