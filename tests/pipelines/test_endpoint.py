@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -13,58 +10,15 @@ import pytest
 from relay_diffusion.pipelines.prompts.endpoint import EndpointExpander
 from relay_diffusion.pipelines.prompts.expander import ExpansionError
 from relay_diffusion.pipelines.prompts.instructions import messages
+from tests.chat_server import Server, serving
 
 ANSWER = "A red fox stands on a meadow."
 
 
-class Server(ThreadingHTTPServer):
-    """Answers with ``replies`` in turn, (status, content of the message), and keeps requests."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.replies: list[tuple[int, str | None]] = [(200, ANSWER)]
-        self.requests: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append(json.loads(body))
-        self.server.keys.append(self.headers["Authorization"])
-        replies = self.server.replies
-        status, content = replies.pop(0) if len(replies) > 1 else replies[0]
-        message = {"role": "assistant", "content": content}
-        choices = [{"index": 0, "finish_reason": "stop", "message": message}]
-        answer: dict[str, Any] = {
-            "id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices,
-        }  # fmt: skip
-        if status != 200:
-            answer = {"error": {"message": content}}
-        payload = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+    with serving(ANSWER) as running:
         yield running
-        running.shutdown()
 
 
 def expander(server: Server, **options: Any) -> EndpointExpander:

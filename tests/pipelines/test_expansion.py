@@ -55,7 +55,7 @@ def expanded(answer: str | Exception, prompt: str = "a fox", max_tokens: int = 2
         ("A fox.\n\nIt is red.", "A fox. It is red."),
         ('"A fox."', "A fox."),
         ("Expanded prompt: A fox.", "A fox."),
-        ("**Caption:** A fox.", "** A fox."),
+        ("**Caption:** A fox.", "A fox."),
         ("<think>what is a fox?\n</think>\nA fox.", "A fox."),
         ("```text\nA fox.\n```", "A fox."),
         ("Un renard, façade, œuvre.", "Un renard, façade, œuvre."),
@@ -201,12 +201,12 @@ def test_a_key_goes_to_its_own_server_only(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(RelayError, match="OPENAI_API_KEY"):
         EndpointExpander()
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    assert EndpointExpander()._key == "secret"
-    assert EndpointExpander(base_url="http://127.0.0.1:1")._key == "none"
+    assert EndpointExpander()._hosted.key == "secret"
+    assert EndpointExpander(base_url="http://127.0.0.1:1")._hosted.key == "none"
     monkeypatch.setenv("RELAY_EXPAND_BASE_URL", "http://127.0.0.1:1")
-    assert EndpointExpander()._key == "none"
+    assert EndpointExpander()._hosted.key == "none"
     monkeypatch.setenv("RELAY_EXPAND_API_KEY", "mine")
-    assert EndpointExpander()._key == "mine"
+    assert EndpointExpander()._hosted.key == "mine"
 
 
 def test_a_model_is_told_the_prompt_last_and_english_first() -> None:

@@ -26,6 +26,7 @@ COMMANDS = {
     "convert": "Turn the released CogView3 checkpoints into a cascade folder.",
     "train": "Train a network from a recipe.",
     "assemble": "Make a cascade folder of trained stages.",
+    "recaption": "Have a model write long captions for a data set.",
     "scenes": "Draw pictures of the scene world.",
     "models": "List the cascades that can be named.",
     "evaluate": "Measure models: pictures, scores, a report.",

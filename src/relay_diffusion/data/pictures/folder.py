@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from relay_diffusion.data.pictures.faults import PictureFault
-from relay_diffusion.data.pictures.records import SUFFIXES, Records, Texts, sidecar_texts
+from relay_diffusion.data.pictures.records import SUFFIXES, Place, Records, Texts, sidecar_texts
 from relay_diffusion.errors import RelayError
 
 TABLES = ("metadata.jsonl", "captions.jsonl")
@@ -21,6 +22,7 @@ class FolderRecords(Records):
 
     Captions are in ``NAME.txt`` (one, of the field ``caption``), in ``NAME.json`` (fields), and in
     the rows of a ``metadata.jsonl`` or ``captions.jsonl``, whose ``file_name`` is relative to it.
+    The later of these win, field by field.
 
     Raises: RelayError if there is no picture, or a table has a line that is no such row.
     """
@@ -44,9 +46,11 @@ class FolderRecords(Records):
                     self._sidecars.add(path)
         if not self._names:
             raise RelayError(f"no pictures in {folder}; known are {', '.join(SUFFIXES)}")
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._rows: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         for table in self._tables:
-            self._rows |= _rows(folder, table)
+            for path, row in table_rows(folder, table):
+                del row["file_name"]
+                self._rows[path].append(row)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -59,7 +63,7 @@ class FolderRecords(Records):
         return sidecar_texts(
             self._sidecar(f"{key}.txt"),
             self._sidecar(f"{key}.json"),
-            self._rows.get(self._names[i], {}),
+            self._rows.get(self._names[i], ()),
         )
 
     def open(self, i: int) -> BinaryIO:
@@ -67,6 +71,9 @@ class FolderRecords(Records):
             return (self.folder / self._names[i]).open("rb")
         except OSError as error:
             raise PictureFault("unreadable", str(error.strerror)) from error
+
+    def place(self, i: int) -> Place:
+        return Place(self.folder, self._names[i])
 
     def files(self) -> Iterable[Path]:
         names = [*self._names, *sorted(self._sidecars), *self._tables]
@@ -81,11 +88,10 @@ class FolderRecords(Records):
             raise PictureFault("no caption", f"{name}: {error.strerror}") from error
 
 
-def _rows(folder: Path, table: str) -> dict[str, dict[str, Any]]:
-    """Rows of a table by the path of their picture; ``file_name`` itself is no caption."""
-    rows: dict[str, dict[str, Any]] = {}
+def table_rows(folder: Path, table: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of a table, each with the path of its picture in the folder. Raises: RelayError."""
     try:
-        lines = (folder / table).read_text(encoding="utf-8-sig").splitlines()
+        lines = (folder / table).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise RelayError(f"cannot read {folder / table}, which must be UTF-8: {error}") from error
     for number, line in enumerate(lines, start=1):
@@ -93,11 +99,9 @@ def _rows(folder: Path, table: str) -> dict[str, dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-            name = row.pop("file_name")
-            path = os.path.normpath(Path(table).parent / name)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            path = os.path.normpath(Path(table).parent / row["file_name"])
+        except (ValueError, KeyError, TypeError) as error:
             raise RelayError(
                 f'{folder / table}, line {number}: must be {{"file_name": "...", "text": "..."}}'
             ) from error
-        rows[Path(path).as_posix()] = row
-    return rows
+        yield Path(path).as_posix(), row

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from relay_diffusion.data.pictures.faults import PictureFault
 
@@ -43,6 +43,18 @@ class Record:
     texts: Texts
 
 
+class Place(NamedTuple):
+    """What tells a record from all others of a data set, as its key need not.
+
+    Attributes:
+        file: the shard or table that holds the record, or the folder.
+        name: the record's in there.
+    """
+
+    file: Path
+    name: str
+
+
 class Records(abc.ABC):
     """A data set by index, in an order that depends on its files alone.
 
@@ -63,6 +75,10 @@ class Records(abc.ABC):
     @abc.abstractmethod
     def open(self, i: int) -> BinaryIO:
         """The encoded picture, seekable; of which decoders often need the beginning only."""
+
+    @abc.abstractmethod
+    def place(self, i: int) -> Place:
+        """Where its captions are written."""
 
     @abc.abstractmethod
     def files(self) -> Iterable[Path]:
@@ -112,12 +128,16 @@ def texts_of(fields: Mapping[str, Any]) -> Texts:
     return Texts(captions)
 
 
-def sidecar_texts(txt: bytes | None, json_text: bytes | None, row: Mapping[str, Any]) -> Texts:
-    """Captions of a .txt and a .json file and a row of metadata; the later ones win."""
+def sidecar_texts(
+    txt: bytes | None, json_text: bytes | None, rows: Iterable[Mapping[str, Any]] = ()
+) -> Texts:
+    """Captions of a .txt and a .json file and of rows of metadata; the later ones win, field by
+    field, but for those that are empty."""
     fields: dict[str, Any] = {}
     if txt is not None:
         fields[CAPTION] = text_of(txt)
-    for named in (json_of(text_of(json_text)) if json_text is not None else {}, row):
+    for given in (json_of(text_of(json_text)) if json_text is not None else {}, *rows):
+        named = {name: value for name, value in given.items() if str(value or "").strip()}
         if fields.get(CAPTION) and CAPTION not in named and any(n in named for n in UNNAMED):
             del fields[CAPTION]
         fields |= named

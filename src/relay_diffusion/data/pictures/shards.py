@@ -20,7 +20,7 @@ import numpy as np
 
 from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.pictures.kept import Arrays, kept, packed, unpacked
-from relay_diffusion.data.pictures.records import SUFFIXES, Records, Texts, sidecar_texts
+from relay_diffusion.data.pictures.records import SUFFIXES, Place, Records, Texts, sidecar_texts
 from relay_diffusion.errors import RelayError
 
 PARTS = ("picture", "txt", "json")
@@ -51,12 +51,15 @@ class ShardRecords(Records):
         return self._keys[i]
 
     def texts(self, i: int) -> Texts:
-        return sidecar_texts(self._part(i, "txt"), self._part(i, "json"), {})
+        return sidecar_texts(self._part(i, "txt"), self._part(i, "json"))
 
     def open(self, i: int) -> BinaryIO:
         data = self._part(i, "picture")
         assert data is not None
         return io.BytesIO(data)
+
+    def place(self, i: int) -> Place:
+        return Place(self._shards[self._shard[i]], self._keys[i])
 
     def files(self) -> Iterable[Path]:
         return self._shards
@@ -84,8 +87,8 @@ def _members(shards: Sequence[Path]) -> Arrays:
         try:
             with tarfile.open(path, "r:") as tar:
                 for member in tar:
-                    key, part = _split(member.name)
-                    if part and member.isreg() and not member.issparse():
+                    key, part = sample_of(member)
+                    if part:
                         place = (member.offset_data, member.size)
                         samples.setdefault(key, {}).setdefault(part, place)
         except (OSError, tarfile.TarError) as error:
@@ -104,10 +107,11 @@ def _members(shards: Sequence[Path]) -> Arrays:
     }
 
 
-def _split(name: str) -> tuple[str, str]:
+def sample_of(member: tarfile.TarInfo) -> tuple[str, str]:
     """Key and part of a member; no part if it is of another kind."""
-    path = PurePosixPath(name)
+    path = PurePosixPath(member.name)
     stem, _, suffix = path.name.partition(".")
     suffix = f".{suffix.lower()}"
     part = "picture" if suffix in SUFFIXES else suffix[1:]
-    return path.with_name(stem).as_posix() if stem else "", part if part in PARTS else ""
+    plain = bool(stem) and member.isreg() and not member.issparse()
+    return path.with_name(stem).as_posix() if stem else "", part if plain and part in PARTS else ""

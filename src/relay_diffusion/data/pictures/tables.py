@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.pictures.kept import cache_folder, fingerprint
-from relay_diffusion.data.pictures.records import Records, Texts, texts_of
+from relay_diffusion.data.pictures.records import Place, Records, Texts, texts_of
 from relay_diffusion.errors import RelayError
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class TableRecords(Records):
             raise RelayError(
                 f"reading {files[0]} needs pyarrow: pip install 'relay-diffusion[data]'"
             ) from error
+        self.parquet = parquet
         self._files = list(files)
         try:
             mapped = [_spooled(file) for file in files] if parquet else self._files
@@ -73,7 +74,7 @@ class TableRecords(Records):
         return self._ends[-1]
 
     def key(self, i: int) -> str:
-        file, row = self._place(i)
+        file, row = self._row(i)
         value = self._tables[file].column(self._column)[row]
         if self._has_path and value.is_valid:  # without the bytes, which may be megabytes
             value = value["path"]
@@ -81,7 +82,7 @@ class TableRecords(Records):
         return os.path.splitext(name)[0] if name else f"{self._files[file].stem}/{row}"
 
     def texts(self, i: int) -> Texts:
-        file, row = self._place(i)
+        file, row = self._row(i)
         table = self._tables[file]
         try:
             return texts_of({name: table.column(name)[row].as_py() for name in self._texts})
@@ -89,7 +90,7 @@ class TableRecords(Records):
             raise PictureFault("caption is not UTF-8", f"byte {error.start}") from error
 
     def open(self, i: int) -> BinaryIO:
-        file, row = self._place(i)
+        file, row = self._row(i)
         value = self._tables[file].column(self._column)[row].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if isinstance(data, bytes):
@@ -102,10 +103,14 @@ class TableRecords(Records):
         except OSError as error:
             raise PictureFault("unreadable", f"{path}: {error.strerror}") from error
 
+    def place(self, i: int) -> Place:
+        file, row = self._row(i)
+        return Place(self._files[file], str(row))
+
     def files(self) -> Iterable[Path]:
         return self._files
 
-    def _place(self, i: int) -> tuple[int, int]:
+    def _row(self, i: int) -> tuple[int, int]:
         file = bisect.bisect_right(self._ends, i)
         return file, i - (self._ends[file - 1] if file else 0)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from relay_diffusion.errors import RelayError
+from relay_diffusion.models.hosted import Hosted
 from relay_diffusion.pipelines.prompts.answers import usable
 from relay_diffusion.pipelines.prompts.expander import ExpansionError
 from relay_diffusion.pipelines.prompts.instructions import (
@@ -19,9 +18,7 @@ from relay_diffusion.pipelines.prompts.instructions import (
 class EndpointExpander:
     """Asks a chat model behind an HTTP endpoint.
 
-    What is None comes from the environment: ``RELAY_EXPAND_MODEL``, ``RELAY_EXPAND_BASE_URL``,
-    ``RELAY_EXPAND_API_KEY``. Without the last two it is ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY``;
-    that key goes to no server that is named in any other way.
+    Model, address and key that are None come from the environment, see :class:`Hosted`.
 
     Args:
         timeout: seconds for one try.
@@ -37,25 +34,10 @@ class EndpointExpander:
         timeout: float = 60.0,
         retries: int = 2,
     ) -> None:
-        wanted = model or os.environ.get("RELAY_EXPAND_MODEL")
-        if not wanted:
-            raise RelayError(
-                "no model is named to expand prompts with: give --expander-model, or set "
-                "RELAY_EXPAND_MODEL"
-            )
-        own = base_url or os.environ.get("RELAY_EXPAND_BASE_URL")
-        shared = os.environ.get("OPENAI_BASE_URL")
-        key = api_key or os.environ.get("RELAY_EXPAND_API_KEY")
-        if not own:
-            key = key or os.environ.get("OPENAI_API_KEY")
-        if not (own or shared or key):
-            raise RelayError(
-                "no endpoint to expand prompts with: set RELAY_EXPAND_BASE_URL to a server of "
-                "yours, or OPENAI_API_KEY for OpenAI's"
-            )
-        self.model: str = wanted
-        self.base_url = own or shared or None
-        self._key = key or "none"  # servers in one's own house seldom ask for one
+        self._hosted = Hosted.named(
+            "EXPAND", "to expand prompts with", "--expander-model", model, base_url, api_key
+        )
+        self.model, self.base_url = self._hosted.model, self._hosted.base_url
         self._timeout, self._retries = timeout, retries
         self._client: Any = None
 
@@ -70,7 +52,7 @@ class EndpointExpander:
         if self._client is None:
             self._client = openai.OpenAI(
                 base_url=self.base_url,
-                api_key=self._key,
+                api_key=self._hosted.key,
                 timeout=self._timeout,
                 max_retries=self._retries,
             )

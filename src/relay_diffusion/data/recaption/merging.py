@@ -1,0 +1,54 @@
+"""Captions written into the data, as a further field of the same records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from relay_diffusion.data.pictures.folder import FolderRecords
+from relay_diffusion.data.pictures.records import Place, Records
+from relay_diffusion.data.pictures.shards import ShardRecords
+from relay_diffusion.data.pictures.tables import TableRecords
+from relay_diffusion.data.recaption.into_folder import add_to_folder
+from relay_diffusion.data.recaption.into_parquet import add_to_parquet, check_column
+from relay_diffusion.data.recaption.into_shard import add_to_shard
+from relay_diffusion.errors import RelayError
+
+Add = Callable[[Path, str, Mapping[str, str]], Path]
+
+
+def adder(records: Records, field: str) -> Add:
+    """What adds captions, by the name of their record, as a field to one file of a data set.
+
+    Raises: RelayError if the data are of a kind that cannot be added to, or the field cannot be.
+    """
+    match records:
+        case FolderRecords():
+            return add_to_folder
+        case ShardRecords():
+            return add_to_shard
+        case TableRecords(parquet=True):
+            check_column(records.files(), field)
+            return add_to_parquet
+    raise RelayError(
+        "what datasets' save_to_disk wrote cannot be added to: write it as parquet "
+        "(Dataset.to_parquet) and recaption that"
+    )
+
+
+def merge(records: Records, field: str, captions: Mapping[Place, str]) -> list[Path]:
+    """Write captions as a field of their records, one file after the other, each whole or not at
+    all.
+
+    Returns: the files that were written.
+    Raises: RelayError if one cannot be; those before it are written.
+    """
+    by_file: dict[Path, dict[str, str]] = {}
+    for (file, name), caption in captions.items():
+        by_file.setdefault(file, {})[name] = caption
+    if isinstance(records, TableRecords) and by_file:
+        # All need the column. The first file's columns count for all, so it has to be the last:
+        # until then the data are read as before, without the field.
+        by_file = {file: by_file.get(file, {}) for file in reversed(list(records.files()))}
+    add = adder(records, field)
+    return [add(file, field, of_file) for file, of_file in by_file.items()]

@@ -1,0 +1,130 @@
+"""From a data set to the same data set with one more caption field."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from relay_diffusion.data.pictures.faults import PictureFault
+from relay_diffusion.data.pictures.records import Records
+from relay_diffusion.data.recaption.journal import Journal
+from relay_diffusion.data.recaption.merging import merge
+from relay_diffusion.data.recaption.plan import make_plan
+from relay_diffusion.data.recaption.request import make_request
+from relay_diffusion.data.recaption.run import Run
+from relay_diffusion.data.recaption.settings import Settings
+from relay_diffusion.data.recaption.summary import counts, example, expectation, failures, spent
+from relay_diffusion.data.recaption.tokens import expected_tokens
+from relay_diffusion.data.recaption.writer import Writer
+from relay_diffusion.errors import RelayError
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what.
+
+    Attributes:
+        say: a line for the user.
+        advance: pictures asked about, and of how many.
+    """
+
+    say: Callable[[str], None]
+    advance: Callable[[int, int], None] = lambda done, total: None
+
+
+def rehearse(
+    records: Records,
+    journal: Journal,
+    settings: Settings,
+    model: str | None,
+    per_minute: float | None,
+    say: Callable[[str], None],
+) -> None:
+    """Say what :func:`recaption` would do, and what it would take. Raises: RelayError."""
+    plan = make_plan(records, journal, settings)
+    ask = plan.ask[: settings.num]
+    for i in ask:
+        try:
+            request = make_request(records, i, settings)
+        except PictureFault:
+            continue
+        say(example(request, model))
+        break
+    say(counts(plan, len(records), len(ask)))
+    if ask:
+        tokens = expected_tokens(journal.answered(), records, ask, settings)
+        say(expectation(len(ask), tokens, settings.prices, per_minute))
+
+
+def recaption(
+    records: Records, journal: Journal, settings: Settings, writer: Writer, watch: Watch
+) -> signal.Signals | None:
+    """Ask about all pictures that lack a caption, and write what was answered into the data.
+
+    Args:
+        journal: held.
+    Returns: the signal that ended it early, after which the data are as they were.
+    Raises: RelayError if the model cannot be asked, or the data cannot be written; the answers are
+        in the journal.
+    """
+    plan = make_plan(records, journal, settings)
+    ask = plan.ask[: settings.num]
+    watch.say(counts(plan, len(records), len(ask)))
+    run = _run(records, journal, settings, writer, ask, watch)
+    if run.entries:
+        watch.say(spent(run.entries, journal.cost))
+    if failed := failures(run.entries, plan.bad, journal.path.with_suffix(".failed")):
+        watch.say(failed)
+    if run.signal:
+        watch.say(
+            f"stopped by {run.signal.name}: all answers are kept in {journal.path}; the same "
+            "command goes on, and in the end writes them into the data"
+        )
+        return run.signal
+    captions = make_plan(records, journal, settings).merge
+    files = merge(records, settings.field, captions)
+    if captions:
+        where = files[0] if len(files) == 1 else f"{len(files)} files"
+        watch.say(f"{len(captions)} captions written as {settings.field} to {where}")
+    if run.out_of_budget:
+        left = len(ask) - len(run.entries)
+        watch.say(f"the budget is used up, {left} pictures are left: a higher --budget goes on")
+    return None
+
+
+def _run(
+    records: Records,
+    journal: Journal,
+    settings: Settings,
+    writer: Writer,
+    ask: Sequence[int],
+    watch: Watch,
+) -> Run:
+    """Raises: RelayError that says how to go on."""
+    cost = 0.0
+    if settings.prices:
+        tokens = expected_tokens(journal.answered(), records, ask, settings)
+        cost = settings.prices.of(tokens.prompt, tokens.completion)
+    run = Run(records, writer, journal, settings, cost, lambda done: watch.advance(done, len(ask)))
+
+    async def talk() -> None:
+        try:
+            await writer.check()
+            await run.ask_about(ask)
+        finally:
+            await writer.close()
+
+    try:
+        if ask:
+            watch.advance(0, len(ask))
+            asyncio.run(talk())
+    except RelayError as error:
+        if not run.entries:
+            raise
+        raise RelayError(
+            f"{error}; the {len(run.entries)} answers of this run are kept in {journal.path}, and "
+            "the same command goes on"
+        ) from error
+    return run

@@ -1,0 +1,45 @@
+"""What writes captions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from relay_diffusion.data.recaption.request import Request
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote.
+
+    Attributes:
+        prompt_tokens, completion_tokens: as the server counts them; 0 if it does not say.
+        flaw: why the text is not whole, such as "cut off"; empty if it is.
+    """
+
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    flaw: str = ""
+
+
+class Writer(Protocol):
+    """A model that describes pictures.
+
+    Attributes:
+        model: its name.
+    """
+
+    model: str
+
+    async def check(self) -> None:
+        """Whether it can be asked at all, at no cost. Raises: RelayError."""
+
+    async def write(self, request: Request) -> Answer:
+        """
+        Raises: Unusable if there is no answer for this picture; RelayError if there will be none
+            for any.
+        """
+        ...
+
+    async def close(self) -> None: ...

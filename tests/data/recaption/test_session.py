@@ -1,0 +1,199 @@
+"""What is asked, what is kept, and when a run ends."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from relay_diffusion.data.pictures.opening import open_records
+from relay_diffusion.data.recaption.answers import Unusable
+from relay_diffusion.data.recaption.instruction import Instruction
+from relay_diffusion.data.recaption.journal import Journal, journal_path
+from relay_diffusion.data.recaption.request import Request, make_request
+from relay_diffusion.data.recaption.run import FAILURES_IN_A_ROW
+from relay_diffusion.data.recaption.session import rehearse
+from relay_diffusion.data.recaption.settings import Prices
+from relay_diffusion.data.recaption.writer import Answer
+from relay_diffusion.errors import RelayError
+from tests.data.drawn import Drawn, drawn, encoded, picture, write_folder
+from tests.data.recaption.conftest import SETTINGS, Scripted, described, go
+
+PRICED = replace(SETTINGS, prices=Prices(1.0, 10.0), parallel=2)
+"""A picture of 1000 tokens read and 100 written costs 0.002."""
+
+
+def long_captions(data: Path) -> list[str | None]:
+    records = open_records(str(data))
+    return [records.texts(i).captions.get("long") for i in range(len(records))]
+
+
+def test_failures_are_listed_with_the_reason_and_asked_about_again(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", drawn(6))
+    broken = data / "part0" / "000.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+
+    def some(request: Request) -> Answer:
+        if request.original == "picture 1":
+            raise Unusable("no answer", "500, out of order")
+        if request.original == "picture 2":
+            return Answer("A ramp.", 1000, 5)
+        if request.original == "picture 3":
+            return Answer(described("pict"), 1000, 300, "cut off")
+        return Answer(described(request.original), 1000, 100)
+
+    lines = go(data, Scripted(some))
+    assert "6 pictures: 0 have the caption, 6 to be asked about" in lines
+    assert "4,000 tokens read, 505 written" in lines
+    (failed,) = [line for line in lines if "got no caption" in line]
+    for reason in ("4 got", "1 no answer", "1 too short", "1 cut off", "1 truncated"):
+        assert reason in failed
+    listed = data / ".recaption.long.failed"
+    assert "part1/001.png: no answer: 500, out of order\n" in listed.read_text()
+    assert sum(caption is not None for caption in long_captions(data)) == 2
+
+    broken.write_bytes(encoded(picture(0, 40, 40)))
+    writer = Scripted()
+    go(data, writer)
+    assert sorted(map(str, writer.asked)) == [f"picture {i}" for i in range(4)]
+    assert all(long_captions(data))
+    assert not listed.exists()
+
+
+def test_pictures_without_a_caption_go_alone_and_those_with_a_broken_one_do_not_go(
+    tmp_path: Path,
+) -> None:
+    data = write_folder(tmp_path / "data", drawn(4))
+    (data / "part0" / "000.txt").unlink()
+    (data / "part0" / "002.txt").write_text(" ")
+    (data / "part1" / "001.txt").write_bytes(b"\xff\xfe")
+    writer = Scripted()
+    lines = go(data, writer)
+    assert sorted(map(str, writer.asked)) == ["None", "None", "picture 3"]
+    assert lines[0] == "4 pictures: 0 have the caption, 3 to be asked about, 1 cannot be"
+    assert any("1 caption is not UTF-8" in line for line in lines)
+
+
+def test_large_pictures_are_sent_smaller(tmp_path: Path) -> None:
+    write_folder(tmp_path, [Drawn("a", encoded(picture(0, 400, 100)), {"caption": "a"})])
+    records = open_records(str(tmp_path))
+    sizes = [
+        make_request(records, 0, replace(SETTINGS, side=side)).picture.size for side in (200, 1000)
+    ]
+    assert sizes == [(200, 50), (400, 100)]
+
+
+def test_a_model_that_answers_nothing_of_use_is_not_asked_for_ever(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", drawn(FAILURES_IN_A_ROW + 30))
+    writer = Scripted(lambda request: Answer("No.", 1000, 2))
+    with pytest.raises(RelayError, match=r"the last 20 answers .*too short.* kept in .*goes on"):
+        go(data, writer)
+    assert FAILURES_IN_A_ROW <= len(writer.asked) < FAILURES_IN_A_ROW + SETTINGS.parallel
+    go(data, Scripted())
+    assert all(long_captions(data))
+
+
+def test_a_budget_holds_over_all_runs(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", drawn(12))
+    writer = Scripted()
+    lines = go(data, writer, replace(PRICED, budget=0.0101))
+    assert len(writer.asked) == 5
+    assert "5,000 tokens read, 500 written, cost 0.0100" in lines
+    assert lines[-1] == ("the budget is used up, 7 pictures are left: a higher --budget goes on")
+    assert sum(caption is not None for caption in long_captions(data)) == 5
+    go(data, writer, replace(PRICED, budget=0.0101))
+    assert len(writer.asked) == 5
+    lines = go(data, writer, replace(PRICED, budget=1.0))
+    assert len(writer.asked) == 12
+    assert any("cost 0.0140, 0.0240 with earlier runs" in line for line in lines)
+    assert not any("used up" in line for line in lines)
+
+
+def test_another_instruction_counts_only_when_captions_are_to_be_renewed(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", drawn(4))
+    go(data, Scripted())
+    edited = (data / "captions.jsonl").read_text().replace("picture 0.", "something by hand.")
+    (data / "captions.jsonl").write_text(edited)
+    other = replace(SETTINGS, instruction=Instruction("Describe it otherwise."))
+    newer = Scripted(lambda request: Answer(f"Otherwise: {described(request.original)}"))
+    go(data, newer, other)
+    assert newer.asked == []
+    go(data, newer, replace(other, renew=True))
+    assert sorted(map(str, newer.asked)) == ["picture 1", "picture 2", "picture 3"]
+    go(data, newer, replace(other, renew=True))
+    assert len(newer.asked) == 3
+    captions = [str(caption) for caption in long_captions(data)]
+    assert captions[0].endswith("something by hand.")
+    assert sum(caption.startswith("Otherwise") for caption in captions) == 3
+
+
+def test_an_answer_to_an_original_that_has_changed_is_not_used(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", drawn(3))
+    path = journal_path(open_records(str(data)), "long")
+    with pytest.raises(RelayError):  # answered, but not in the data
+        (data / ".captions.jsonl.new").mkdir()
+        go(data, Scripted())
+    (data / ".captions.jsonl.new").rmdir()
+    assert len(path.read_text().splitlines()) == 3
+    (data / "part0" / "000.txt").write_text("another picture")
+    writer = Scripted()
+    go(data, writer)
+    assert writer.asked == ["another picture"]
+    assert long_captions(data)[0] == described("another picture")
+
+
+def test_the_field_of_the_original_must_be_somewhere(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", drawn(2, title="t", alt="a"), "json")
+    with pytest.raises(RelayError, match="only alt, title: give --original alt, or --no-original"):
+        go(data, Scripted())
+    writer = Scripted()
+    go(data, writer, replace(SETTINGS, original="title"))
+    assert sorted(map(str, writer.asked)) == ["t 0", "t 1"]
+
+
+def test_the_journal_keeps_the_triplets_and_survives_a_torn_line(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", drawn(2))
+    go(data, Scripted())
+    path = journal_path(open_records(str(data)), "long")
+    first = json.loads(path.read_text().splitlines()[0])
+    assert first["name"] == "part0/000.png"
+    assert (first["original"], first["text"]) == ("picture 0", described("picture 0"))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"file": "part')
+    assert len(Journal(path).entries) == 2
+    with Journal.held(path):
+        assert path.read_bytes() == whole
+        with pytest.raises(RelayError, match="another relay recaption is at work"):
+            go(data, Scripted())
+    path.write_bytes(b"{}\n" + whole)
+    with pytest.raises(RelayError, match="line 1 is damaged"):
+        go(data, Scripted())
+
+
+def test_a_rehearsal_asks_nothing_and_knows_better_after_answers(tmp_path: Path) -> None:
+    pictures = [
+        Drawn(str(i), encoded(picture(0, 560, 280)), {"caption": f"picture {i}"}) for i in range(4)
+    ]
+    data = write_folder(tmp_path / "data", pictures)
+    path = journal_path(open_records(str(data)), "long")
+
+    def lines() -> list[str]:
+        said: list[str] = []
+        rehearse(open_records(str(data)), Journal(path), PRICED, "m", 2.0, said.append)
+        return said
+
+    request, counted, expected = lines()
+    assert "Original caption: picture 0" in request
+    assert "data:image/jpeg;base64,... (560x280," in request
+    assert counted == "4 pictures: 0 have the caption, 4 to be asked about"
+    # 20 x 10 patches, and nine letters of instruction, read; 220 written
+    assert expected.startswith("about 809 tokens read and 880 written, cost about 0.01, 2 minutes")
+    assert not path.exists()
+    go(data, Scripted(), replace(PRICED, num=1))
+    assert lines()[1:] == [
+        "4 pictures: 1 have the caption, 3 to be asked about",
+        "about 3,000 tokens read and 300 written, cost about 0.01, "
+        "2 minutes at 2 requests a minute",
+    ]
