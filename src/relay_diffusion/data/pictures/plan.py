@@ -85,6 +85,34 @@ def plan_epoch(
     return Plan(members[rows[shuffled]], shapes[shuffled], shape_of)
 
 
+class Epochs:
+    """The plan and the position within it of every step; the plan of one epoch is kept.
+
+    Args:
+        members, shapes_by_view, weights: as :func:`plan_epoch` takes them.
+        seed: of the stream.
+    """
+
+    def __init__(
+        self,
+        members: Numbers,
+        shapes_by_view: Sequence[Numbers],
+        weights: Sequence[float],
+        seed: int,
+    ) -> None:
+        self.members, self.shapes_by_view = members, shapes_by_view
+        self.weights, self.seed = weights, seed
+        self._kept: tuple[tuple[int, int], Plan] | None = None
+
+    def at(self, step: int, batch_size: int) -> tuple[Plan, int]:
+        epoch, position = divmod(step, num_batches(len(self.members), batch_size))
+        if self._kept is None or self._kept[0] != (epoch, batch_size):
+            name = f"{self.seed} {epoch}"
+            plan = plan_epoch(self.members, self.shapes_by_view, self.weights, batch_size, name)
+            self._kept = ((epoch, batch_size), plan)
+        return self._kept[1], position
+
+
 def uniform(seed: str, num: int) -> Numbers:
     """Numbers in [0, 1), (num,) float64: the SplitMix64 finaliser over a counter, as in
     ``training/draws.py``; numpy's own generators may change with its version, plans must not."""
