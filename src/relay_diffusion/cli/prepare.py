@@ -78,7 +78,7 @@ def prepare(
     from relay_diffusion.data.prepare.blocklists import Blocklists
     from relay_diffusion.data.prepare.cascade import cascade_folder
     from relay_diffusion.data.prepare.manifest import LEFT_OUT
-    from relay_diffusion.data.prepare.pool import ray_pool
+    from relay_diffusion.data.prepare.pool import RayPool
     from relay_diffusion.data.prepare.run import Job, counted
     from relay_diffusion.data.prepare.run import prepare as run
     from relay_diffusion.data.prepare.settings import Settings
@@ -102,7 +102,7 @@ def prepare(
     )
     blocklists = Blocklists(blocked_words, blocked_links)
     job = Job(pictures, out.absolute(), folder.absolute(), model, settings, blocklists, device)
-    with ray_pool(workers, cluster) as pool:
+    with RayPool(workers, cluster) as pool:
         manifest = run(job, pool)
     size_gb = sum(shard.num_bytes for shard in manifest.shards) / 1e9
     typer.echo(

@@ -9,6 +9,7 @@ import torch
 
 from relay_diffusion.config import dump_toml
 from relay_diffusion.training.build import networks_of, objective_of, pick_device
+from relay_diffusion.training.cached import text_is_fixed
 from relay_diffusion.training.feed import Source
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.networks import num_parameters
@@ -40,7 +41,7 @@ def run(
     device = pick_device(recipe)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    source = source or open_source(recipe.data, recipe.run.seed, device)
+    source = source or open_source(recipe.data, recipe.run.seed, device, text_is_fixed(recipe))
     return train(recipe, make(recipe, source, device), device, resume)
 
 

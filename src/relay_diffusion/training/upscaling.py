@@ -6,20 +6,18 @@ import torch
 from torch import Tensor
 
 from relay_diffusion.diffusion import base_loss, relay_loss
-from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.denoiser import Denoiser
-from relay_diffusion.models.low_resolution import low_resolution
-from relay_diffusion.models.text import encode_text
+from relay_diffusion.training.cached import check_prepared
 from relay_diffusion.training.denoising import (
     SampleLoss,
     denoiser_of,
     freeze,
     loss_and_validation,
     loss_weight,
-    prepared,
 )
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source
+from relay_diffusion.training.latents import context_of, low_resolution_latents, prepared
 from relay_diffusion.training.networks import Networks, save_half
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.preview import preview_upscaling
@@ -39,7 +37,7 @@ def relay(
 
     def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
         schedule = denoiser.schedule
-        context = encode_text(networks.text_encoder, batch["input_ids"]) * keep[:, None, None]
+        context = context_of(networks.text_encoder, batch) * keep[:, None, None]
         denoise = denoiser(context, batch["time_ids"])
         loss = relay_loss(denoise, batch["z_0"], batch["z_lr"], t, eps, schedule, num_steps)
         return loss * loss_weight(schedule.sigma(t), settings)
@@ -58,7 +56,7 @@ def concat(
 
     def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
         schedule = denoiser.schedule
-        context = encode_text(networks.text_encoder, batch["input_ids"]) * keep[:, None, None]
+        context = context_of(networks.text_encoder, batch) * keep[:, None, None]
         denoise = denoiser(context, batch["time_ids"], beside=batch["z_lr"])
         loss = base_loss(denoise, batch["z_0"], t, eps, schedule)
         return loss * loss_weight(schedule.sigma(t), recipe.objective)
@@ -78,6 +76,8 @@ def _upscaling(
 ) -> Objective:
     freeze(networks.vae)
     freeze(networks.text_encoder)
+    tokenizer = networks.tokenizer
+    check_prepared(recipe.data, recipe.model, tokenizer, fixed_text=True, low_resolution=True)
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
         share, max_tokens = recipe.objective.through_vae, recipe.model.max_tokens
@@ -108,7 +108,6 @@ def prepared_with_low_resolution(
     device: torch.device,
 ) -> Batch:
     """As ``prepared``, and z_lr; ``through_vae`` is the share that passes the autoencoder."""
-    vae = networks.vae
     passes = draws.uniform("through_vae") < through_vae
-    z_lr = encode(vae, low_resolution(vae, pictures.x.to(device), passes))
+    z_lr = low_resolution_latents(networks, pictures, passes, device)
     return {**prepared(networks, max_tokens, pictures, device), "z_lr": z_lr}

@@ -19,7 +19,7 @@ from relay_diffusion.data.buckets import Bucket, nearest, view_buckets
 from relay_diffusion.data.pictures.collection import Collection, Split
 from relay_diffusion.data.pictures.cropping import cropped
 from relay_diffusion.data.pictures.faults import BadRecord, PictureFault
-from relay_diffusion.data.pictures.plan import Epochs
+from relay_diffusion.data.pictures.plan import Epochs, num_batches, plan_epoch
 from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
 
@@ -94,7 +94,12 @@ class PictureStream:
             shapes = view_buckets(view, multiple, max_aspect)
             by_view.append(len(self.buckets) + nearest(shapes, heights, widths))
             self.buckets += shapes
-        self._epochs = Epochs(self.members, by_view, [view.weight for view in views], seed)
+        weights = [view.weight for view in views]
+        self._epochs = Epochs(
+            seed,
+            lambda size: num_batches(len(self.members), size),
+            lambda size, name: plan_epoch(self.members, by_view, weights, size, name),
+        )
 
     def describe(self, step: int, batch_size: int) -> DecodedBatch:
         """Read, decode and crop a batch.

@@ -35,6 +35,9 @@ from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.low_resolution import low_resolution
 from relay_diffusion.models.text import encode_text, tokenize
 
+DECODERS = 8
+"""Threads that decode ahead of a GPU; beside the networks on a core there is room for one."""
+
 
 @dataclass(frozen=True)
 class Read:
@@ -59,7 +62,6 @@ class Encoder:
         cascade: folder of the cascade.
         max_tokens: length of a tokenized caption.
         device: "auto" is the GPU if the worker sees one.
-        threads: that decode pictures ahead.
     """
 
     def __init__(
@@ -70,7 +72,6 @@ class Encoder:
         settings: Settings,
         max_tokens: int,
         device: str = "auto",
-        threads: int = 1,
     ) -> None:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -80,7 +81,7 @@ class Encoder:
             torch.set_num_threads(1)
         self.records = open_records(pictures)
         self.out, self.settings, self.max_tokens = out, settings, max_tokens
-        self.threads = threads
+        self.threads = 1 if self.device.type == "cpu" else DECODERS
         self.vae = open_vae(cascade).to(self.device)
         self.tokenizer = open_tokenizer(cascade)
         self.text_encoder = None

@@ -16,37 +16,38 @@ Work = Callable[[Item], Item]
 
 
 class Pool(Protocol):
-    """Runs work; the results come as they are done."""
-
-    @property
-    def threads(self) -> int:
-        """Cores that each worker on a GPU has."""
-        ...
+    """Runs work."""
 
     def each(
         self, make: Callable[..., Work], arguments: Sequence[Any], items: Sequence[Item], gpu: bool
     ) -> Iterator[Item]:
-        """``make(*arguments)`` is called once in each worker, and what it gives with each item."""
+        """``make(*arguments)`` is called once in each worker, and what it gives with each item; the
+        results come as they are done. ``gpu``: the work wants one, if there is any."""
         ...
 
 
 class RayPool:
     """Workers of Ray Data. When one dies, Ray starts another and gives it the item again.
 
+    Ray is started, or a cluster joined, when there is work, and left with the ``with`` block.
+
     Args:
         workers: how many; 0 is one for each core, or for each GPU where work wants them.
+        cluster: "" is this machine, "auto" the cluster that it is part of; else an address.
     """
 
-    def __init__(self, workers: int = 0) -> None:
-        import ray
+    def __init__(self, workers: int = 0, cluster: str = "") -> None:
+        self.workers, self.cluster = workers, cluster
+        self._started = False
 
-        resources = ray.cluster_resources()
-        self.cpus, self.gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
-        self.workers = workers
+    def __enter__(self) -> RayPool:
+        return self
 
-    @property
-    def threads(self) -> int:
-        return max(1, self.cpus // (self.workers or self.gpus)) if self.gpus else 1
+    def __exit__(self, *error: object) -> None:
+        if self._started:
+            import ray
+
+            ray.shutdown()
 
     def each(
         self,
@@ -55,10 +56,13 @@ class RayPool:
         items: Sequence[Item],
         gpu: bool = False,
     ) -> Iterator[Item]:
+        """Raises: RelayError if the work does, or the cluster cannot be reached."""
+        self._start()
         import ray.data
 
-        on_gpu = gpu and self.gpus > 0
-        size = min(len(items), self.workers or (self.gpus if on_gpu else self.cpus))
+        resources = ray.cluster_resources()
+        cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0)) if gpu else 0
+        size = min(len(items), self.workers or gpus or cpus)
 
         class Worker:
             """Hands failures over as text: an exception would come back as pages of Ray's own, and
@@ -78,8 +82,8 @@ class RayPool:
         dataset = ray.data.from_items(list(items), override_num_blocks=len(items)).map(
             Worker,  # type: ignore[arg-type]
             compute=ray.data.ActorPoolStrategy(size=size),
-            num_cpus=self.threads if on_gpu else 1,
-            num_gpus=min(1.0, self.gpus / size) if on_gpu else None,
+            num_cpus=max(1, cpus // size) if gpus else 1,
+            num_gpus=min(1.0, gpus / size) if gpus else None,
         )
         for row in dataset.iter_rows():
             if row.get("failed"):
@@ -88,38 +92,29 @@ class RayPool:
                 raise failure
             yield row
 
+    def _start(self) -> None:
+        if self._started:
+            return
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        import ray
+        import ray.data
 
-@contextlib.contextmanager
-def ray_pool(workers: int = 0, cluster: str = "") -> Iterator[RayPool]:
-    """Start Ray on this machine, or join a cluster, for as long as the pool is used.
-
-    Args: cluster: "" starts Ray here with ``workers`` cores; "auto" is the cluster that this
-        machine is part of; else the address of one.
-    Raises: RelayError if the cluster cannot be reached.
-    """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    import ray
-    import ray.data
-
-    how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if not cluster:
-        how |= {"num_cpus": workers or os.cpu_count(), "include_dashboard": False}
-    try:
-        with _silent():
-            ray.init(address=cluster or "local", **how)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f"reached at {cluster}" if cluster else "started"
-        raise RelayError(f"Ray cannot be {where}: {error}") from error
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield RayPool(workers)
-    finally:
-        ray.shutdown()
+        how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if not self.cluster:
+            how |= {"num_cpus": self.workers or os.cpu_count(), "include_dashboard": False}
+        try:
+            with _silent():
+                ray.init(address=self.cluster or "local", **how)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            where = f"reached at {self.cluster}" if self.cluster else "started"
+            raise RelayError(f"Ray cannot be {where}: {error}") from error
+        self._started = True
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        for name in ("ray", "ray.data"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ def prepare(job: Job, pool: Pool) -> Manifest:
     todo = [{"shard": n, "rows": json.dumps(rows[n])} for n in missing]
     total = sum(len(rows[n]) for n in missing)
     tokens = plan.encoders.max_tokens
-    given = (job.pictures, job.out, job.cascade, job.settings, tokens, job.device, pool.threads)
+    given = (job.pictures, job.out, job.cascade, job.settings, tokens, job.device)
     _run(pool, Encoder, given, todo, "encoding", total, gpu=True)
     return _finish(job, plan, records, numbers, faults)
 
