@@ -58,7 +58,7 @@ def with_faults(folder: Path) -> Path:
         Drawn("stock", encoded(scribble(53)), {"long": "a fox, STOCK\n photo"}),
         Drawn("link", encoded(scribble(54)), named),
         Drawn("mute", encoded(scribble(55)), {"long": " "}),
-        Drawn("twin", encoded(scribble(3).resize((96, 96)), "JPEG"), {"long": "a fox"}),
+        Drawn("twin", encoded(scribble(3), "JPEG"), {"long": "a fox"}),
     ]
     return write_folder(folder, bad, "json")
 
@@ -69,7 +69,7 @@ def test_the_good_come_out_once_and_the_bad_are_named(cascade_folder: Path, tmp_
     words.write_text("# not wanted\nstock photo\nox\n")
     links.write_text("example.com\n")
     wanted = replace(
-        job(pictures, out, cascade_folder, min_size=30, duplicate_distance=4),
+        job(pictures, out, cascade_folder, min_size=30),
         blocklists=Blocklists(words, links),
     )
     manifest = prepare(wanted, InLine())
