@@ -72,6 +72,6 @@ def made(pictures: Path, out: Path, cascade: Path, **settings: Any) -> Manifest:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """All files of a prepared folder."""
-    files = (path for path in sorted(out.rglob("*")) if path.is_file())
+    """All files of a prepared folder but the lock."""
+    files = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(out)): path.read_bytes() for path in files}

@@ -14,7 +14,7 @@ from safetensors.torch import load, save_file
 
 from relay_diffusion.data.prepare.blocklists import Blocklists
 from relay_diffusion.data.prepare.cascade import open_text_encoder, open_tokenizer, open_vae
-from relay_diffusion.data.prepare.files import sweep
+from relay_diffusion.data.prepare.files import alone, sweep
 from relay_diffusion.data.prepare.manifest import read_manifest
 from relay_diffusion.data.prepare.run import prepare
 from relay_diffusion.errors import RelayError
@@ -203,6 +203,14 @@ def test_nothing_but_bad_pictures_is_an_error(cascade_folder: Path, tmp_path: Pa
 def test_settings_out_of_range_are_named(settings: dict[str, int], message: str) -> None:
     with pytest.raises(RelayError, match=message):
         job(Path(), Path(), Path(), **{"max_aspect": 1.0, **settings})
+
+
+def test_two_runs_keep_out_of_each_others_way(cascade_folder: Path, tmp_path: Path) -> None:
+    pictures, out = write_folder(tmp_path / "data", scribbles(4), "json"), tmp_path / "out"
+    out.mkdir()
+    with alone(out), pytest.raises(RelayError, match="another relay prepare is at work in"):
+        made(pictures, out, cascade_folder)
+    made(pictures, out, cascade_folder)
 
 
 def test_leftovers_of_the_dead_are_swept(tmp_path: Path) -> None:

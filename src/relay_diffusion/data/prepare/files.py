@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+from relay_diffusion.errors import RelayError
 
 SUFFIX = ".new"
 
@@ -23,6 +26,22 @@ def put(path: Path) -> Iterator[Path]:
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the lock goes with the process, however it ends.
+
+    Raises: RelayError if another run is in it.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RelayError(
+                f"another relay prepare is at work in {folder}: wait for it, or give another --out"
+            ) from error
+        yield
 
 
 def put_text(path: Path, text: str) -> None:

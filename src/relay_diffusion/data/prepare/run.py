@@ -27,7 +27,7 @@ from relay_diffusion.data.prepare.cascade import read_encoders
 from relay_diffusion.data.prepare.checking import Checker, checks_file
 from relay_diffusion.data.prepare.duplicates import duplicates
 from relay_diffusion.data.prepare.encoding import Encoder
-from relay_diffusion.data.prepare.files import put_text, sweep
+from relay_diffusion.data.prepare.files import alone, put_text, sweep
 from relay_diffusion.data.prepare.manifest import (
     LEFT_OUT,
     MANIFEST,
@@ -69,16 +69,23 @@ class Job:
 def prepare(job: Job, pool: Pool) -> Manifest:
     """Do what is not done yet.
 
-    Raises: RelayError if the folder was begun with another plan, if nothing can be used, or if
-        files cannot be written.
+    Raises: RelayError if the folder was begun with another plan or another run is in it, if nothing
+        can be used, or if files cannot be written.
     """
     records = open_records(job.pictures)
     plan = _plan(job, records)
-    checks, shards = job.out / "checks", job.out / "shards"
-    for folder in (job.out, checks, shards):
+    folders = (job.out, job.out / "checks", job.out / "shards")
+    for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
-    begin(job.out, plan)
+    with alone(job.out):
+        for folder in folders:
+            sweep(folder)
+        begin(job.out, plan)
+        return _prepared(job, plan, records, pool)
+
+
+def _prepared(job: Job, plan: Plan, records: Records, pool: Pool) -> Manifest:
+    checks = job.out / "checks"
     numbers = range(-(-len(records) // job.settings.shard_size))
 
     todo: list[Item] = [{"shard": n} for n in numbers if not checks_file(checks, n).is_file()]
