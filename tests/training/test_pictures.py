@@ -13,7 +13,8 @@ from tiny_training import CPU, newest_state, tiny_recipe
 
 from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
-from relay_diffusion.training.recipe import Data, Recipe, recipe_from_dict
+from relay_diffusion.training.data_settings import Data
+from relay_diffusion.training.recipe import Recipe, recipe_from_dict
 from relay_diffusion.training.run import run
 from relay_diffusion.training.sources import open_source, open_tokenizer
 from tests.data.drawn import drawn, write_folder

@@ -9,7 +9,7 @@ import pytest
 from tiny_training import CPU
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.training.recipe import Data
+from relay_diffusion.training.data_settings import Data
 from relay_diffusion.training.sources import Ahead, open_source
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "generate": "Make pictures from prompts.",
     "upscale": "Make a picture larger and finer.",
     "convert": "Turn the released CogView3 checkpoints into a cascade folder.",
+    "prepare": "Check and encode pictures once, to train often.",
     "train": "Train a network from a recipe.",
     "assemble": "Make a cascade folder of trained stages.",
     "recaption": "Have a model write long captions for a data set.",

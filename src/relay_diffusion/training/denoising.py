@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from relay_diffusion.diffusion import NoiseSchedule, base_loss
-from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.scheduler import cascade_scheduler
-from relay_diffusion.models.text import encode_text, tokenize
 from relay_diffusion.training import distributed
+from relay_diffusion.training.cached import check_prepared, text_is_fixed
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
+from relay_diffusion.training.latents import context_of, prepared
 from relay_diffusion.training.networks import Networks, save_half
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.preview import preview_base
@@ -46,12 +46,13 @@ def base(
     stream = source("train", recipe.data.views)
     settings = recipe.objective
     freeze(networks.vae)
+    check_prepared(recipe.data, recipe.model, tokenizer, text_is_fixed(recipe))
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
         return prepared(networks, recipe.model.max_tokens, pictures, device)
 
     def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
-        context = encode_text(text_encoder, batch["input_ids"]) * keep[:, None, None]
+        context = context_of(text_encoder, batch) * keep[:, None, None]
         denoise = denoiser(context, batch["time_ids"])
         loss = base_loss(denoise, batch["z_0"], t, eps, schedule)
         return loss * loss_weight(schedule.sigma(t), settings)
@@ -80,18 +81,6 @@ def base(
         preview=preview,
         levels=lambda draws: draw_t(draws, schedule.num_train_steps),
     )
-
-
-def prepared(
-    networks: Networks, max_tokens: int, pictures: Pictures, device: torch.device
-) -> Batch:
-    """What every denoising objective needs of pictures: clean latents, tokens, sizes."""
-    tokens = tokenize(networks.tokenizer, pictures.captions, max_tokens)
-    return {
-        "z_0": encode(networks.vae, pictures.x.to(device)),
-        "input_ids": tokens.to(device),
-        "time_ids": pictures.time_ids.to(device),
-    }
 
 
 def denoiser_of(recipe: Recipe, networks: Networks, device: torch.device) -> Denoiser:

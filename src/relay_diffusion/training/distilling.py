@@ -29,12 +29,13 @@ from relay_diffusion.diffusion import (
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.registry import part_folder, resolve
-from relay_diffusion.models.text import encode_text
 from relay_diffusion.training import distributed
+from relay_diffusion.training.cached import check_prepared
 from relay_diffusion.training.cascade import LENT, read_cascade
-from relay_diffusion.training.denoising import freeze, prepared
+from relay_diffusion.training.denoising import freeze
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
+from relay_diffusion.training.latents import context_of, prepared
 from relay_diffusion.training.networks import (
     Networks,
     build_text_encoder,
@@ -44,7 +45,7 @@ from relay_diffusion.training.networks import (
     save_half,
 )
 from relay_diffusion.training.objective import Objective
-from relay_diffusion.training.recipe import Recipe
+from relay_diffusion.training.recipe import Model, Recipe
 from relay_diffusion.training.upscaling import prepared_with_low_resolution
 
 
@@ -139,6 +140,10 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     networks = Networks(vae, text_encoder, teacher, tokenizer)
     for part in networks.modules().values():
         freeze(part)
+    vae_path, text_path = str(folder / "vae"), str(folder / "text_encoder")
+    model = Model(vae=vae_path, text_encoder=text_path, max_tokens=num_tokens)
+    relays = settings.stage == "relay"
+    check_prepared(recipe.data, model, tokenizer, fixed_text=True, low_resolution=relays)
 
     schedule = NoiseSchedule(NoiseSchedule.scaled_linear().sigmas.to(device))
     num_steps = settings.rounds[0].num_steps
@@ -172,7 +177,7 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
             mean = relay_mean(mean, batch["z_lr"], fractions[0])
         z = mean + levels[0][:, None, None, None] * eps
         with torch.no_grad():
-            context = encode_text(text_encoder, batch["input_ids"])
+            context = context_of(text_encoder, batch)
         loss = distillation_loss(
             of_student(context, batch["time_ids"], guidance=scale),
             taught(context, batch["time_ids"], scale),

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from relay_diffusion.data.view import View
 from relay_diffusion.training import distributed
+from relay_diffusion.training.data_settings import Data
 from relay_diffusion.training.draws import Draws, permutation
-from relay_diffusion.training.recipe import Data
 
 Batch = dict[str, Tensor]
 """Tensors with the samples along the first dimension, on the device of the run."""

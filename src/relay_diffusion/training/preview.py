@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from relay_diffusion.data.prepare.stream import PreparedBatch
 from relay_diffusion.data.view import View
 from relay_diffusion.diffusion import Denoise, guided, sample_base, sample_relay
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.models.denoiser import Denoiser
+from relay_diffusion.models.low_resolution import low_resolution
 from relay_diffusion.models.text import encode_text, tokenize
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Source
+from relay_diffusion.training.latents import clean_latents, low_resolution_latents
 from relay_diffusion.training.networks import Networks
 from relay_diffusion.training.recipe import BaseRecipe, ConcatRecipe, RelayRecipe
 
@@ -30,7 +32,7 @@ def preview_base(
     held = source("held-out", recipe.data.views[:1]).batch(0, num)
     prompts = prompts or list(held.captions)
     denoise = _guided(networks, denoiser, prompts, held.time_ids.to(device), recipe)
-    shape = encode(networks.vae, held.x[:1].to(device)).shape[1:]
+    shape = clean_latents(networks, held, device).shape[1:]
     eps = Draws.of_batch(0, "preview", 0, num, device).normal("eps", *shape)
     sigmas = denoiser.schedule.sample_sigmas(recipe.preview.num_steps)
     z = sample_base(denoise, eps * (1 + sigmas[0].item() ** 2) ** 0.5, sigmas)
@@ -47,12 +49,15 @@ def preview_upscaling(
     """Held-out pictures in threes: the low-resolution one enlarged, the stage's, the truth."""
     side = recipe.data.views[0].side
     held = source("held-out", (View(side),)).batch(0, recipe.preview.num_pictures)
-    x = held.x.to(device)
-    small = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
-    small = decode(networks.vae, encode(networks.vae, small)).clamp(-1, 1)
-    x_lr = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
-    z_lr = encode(networks.vae, x_lr)
-    eps = Draws.of_batch(0, "preview", 0, len(x), device).normal("eps", *z_lr.shape[1:])
+    all_through = torch.ones(len(held.captions), dtype=torch.bool, device=device)
+    if isinstance(held, PreparedBatch):
+        z_lr = low_resolution_latents(networks, held, all_through, device)
+        x_lr, x = (decode(networks.vae, z) for z in (z_lr, clean_latents(networks, held, device)))
+    else:
+        x = held.x.to(device)
+        x_lr = low_resolution(networks.vae, x, all_through)
+        z_lr = encode(networks.vae, x_lr)
+    eps = Draws.of_batch(0, "preview", 0, len(z_lr), device).normal("eps", *z_lr.shape[1:])
     time_ids, captions = held.time_ids.to(device), list(held.captions)
     schedule, num_steps = denoiser.schedule, recipe.preview.num_steps
     if isinstance(recipe, RelayRecipe):
@@ -65,7 +70,7 @@ def preview_upscaling(
         sigmas = schedule.sample_sigmas(num_steps)
         z = sample_base(denoise, eps * (1 + sigmas[0].item() ** 2) ** 0.5, sigmas)
     made = decode(networks.vae, z).clamp(-1, 1)
-    return torch.stack([x_lr, made, x], 1).flatten(0, 1), 6
+    return torch.stack([x_lr, made, x], 1).flatten(0, 1).clamp(-1, 1), 6
 
 
 def _guided(

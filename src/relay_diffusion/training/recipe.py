@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from relay_diffusion.config import apply_overrides, from_dict, load_extended
-from relay_diffusion.data.buckets import view_buckets
-from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.cascade import fill_from_cascade
+from relay_diffusion.training.data_settings import Data, at_least
 from relay_diffusion.training.ema import EmaSettings
 from relay_diffusion.training.lora import LoraSettings
 from relay_diffusion.training.optimizer import OptimizerSettings
-
-
-def _at_least(low: int, **values: int) -> None:
-    for name, value in values.items():
-        if value < low:
-            raise RelayError(f"{name} is {value}, must be at least {low}")
 
 
 @dataclass(frozen=True)
@@ -56,98 +49,9 @@ class Run:
     wandb: str = ""
 
     def __post_init__(self) -> None:
-        _at_least(1, steps=self.steps, log_every=self.log_every)
+        at_least(1, steps=self.steps, log_every=self.log_every)
         if not self.name or "/" in self.name:
             raise RelayError(f"name is {self.name!r}, must be the name of a folder")
-
-
-OF_SCENES = ("world", "atlas", "short_captions")
-OF_PICTURES = ("path", "captions", "multiple", "max_aspect", "min_size", "held_out")
-
-
-@dataclass(frozen=True)
-class Data:
-    """Where pictures and captions come from.
-
-    Attributes:
-        source: "scenes" is the generated world, "pictures" are files (docs/data.md).
-        world: of scenes: which part of it.
-        atlas: of scenes: file of the drawings.
-        short_captions: of scenes: share that go by their short caption, the others by the long.
-        path: of pictures: a folder, or files as in "shards/*.tar".
-        captions: of pictures: fields and how often each is taken; may be empty if there is one.
-        multiple: of pictures: of the sides of buckets; 0 is an eighth of the size, 16 to 64.
-        max_aspect: of pictures: of buckets, longer by shorter side; 1 is squares only.
-        min_size: of pictures: those with a shorter side are left out; 0 enlarges them.
-        held_out: of pictures: share that is never trained on.
-        batch_size: pictures in one optimiser step.
-        views: sizes and crops; each batch has one of them. Of pictures, the size is the side of the
-            square whose area is kept.
-        reuse: how often a prepared (rendered, encoded) picture is visited, with fresh noise; a
-            ``chapter`` of so many batches is kept in memory, and shuffled.
-        workers: processes that sample scenes and captions ahead; 0 does it in line.
-    """
-
-    source: Literal["scenes", "pictures"] = "scenes"
-    world: Literal["full", "small"] = "full"
-    atlas: str = ""
-    short_captions: float = 0.5
-    path: str = ""
-    captions: dict[str, float] = field(default_factory=dict)
-    multiple: int = 0
-    max_aspect: float = 2.0
-    min_size: int = 0
-    held_out: float = 0.02
-    batch_size: int = 32
-    views: tuple[View, ...] = (View(128),)
-    reuse: int = 1
-    chapter: int = 32
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        _at_least(1, batch_size=self.batch_size, reuse=self.reuse, chapter=self.chapter)
-        if not self.views:
-            raise RelayError("views is empty, give at least one, such as [{size = 128}]")
-        self._check_source()
-        if self.reuse > 1 and len({view.side for view in self.views}) > 1:
-            raise RelayError(
-                "reuse above 1 shuffles pictures of all views together, which must then show the "
-                "same number of pixels: give the larger ones a crop, as {size = 512, crop = 256}"
-            )
-
-    def _check_source(self) -> None:
-        """Keys of the other source, which would have no effect, and ranges of this one's."""
-        theirs = OF_SCENES if self.source == "pictures" else OF_PICTURES
-        blank = {f.name: f for f in fields(self)}
-        for name in theirs:
-            value, default = getattr(self, name), blank[name].default
-            if value and value != default:
-                other = "scenes" if self.source == "pictures" else "pictures"
-                raise RelayError(
-                    f"{name} is of source {other!r}, and source is {self.source!r}: "
-                    f"leave it out, or set source = {other!r}"
-                )
-        if self.source == "scenes":
-            return
-        _at_least(0, multiple=self.multiple, min_size=self.min_size)
-        if not self.path:
-            raise RelayError(
-                'path is empty, must be a folder of pictures or files, such as "shards/*.tar"'
-            )
-        if not 0 < self.held_out < 1:
-            raise RelayError(f"held_out is {self.held_out}, must be between 0 and 1")
-        if self.max_aspect < 1:
-            raise RelayError(f"max_aspect is {self.max_aspect}, must be at least 1")
-        weights = self.captions.values()
-        if weights and (min(weights) < 0 or not any(weights)):
-            raise RelayError("captions has weights below 0, or none above: give shares that add up")
-        for view in self.views:
-            view_buckets(view, self.multiple, self.max_aspect)
-        if self.reuse > 1 and self.max_aspect > 1 and not all(view.crop for view in self.views):
-            raise RelayError(
-                "reuse above 1 shuffles pictures of all shapes together: set max_aspect = 1, "
-                "or give every view a crop"
-            )
 
 
 @dataclass(frozen=True)
@@ -224,7 +128,7 @@ class CheckpointSettings:
     keep: int = 2
 
     def __post_init__(self) -> None:
-        _at_least(1, every=self.every, keep=self.keep)
+        at_least(1, every=self.every, keep=self.keep)
 
 
 @dataclass(frozen=True)
@@ -295,7 +199,7 @@ class Recipe:
     """One training run; ``objective`` is the table that goes with ``run.objective``."""
 
     run: Run
-    data: Data = Data()
+    data: Data = field(default_factory=Data)
     model: Model = Model()
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     ema: EmaSettings = field(default_factory=EmaSettings)

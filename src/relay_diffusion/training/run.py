@@ -10,6 +10,7 @@ import torch
 from relay_diffusion.config import dump_toml
 from relay_diffusion.training import distributed
 from relay_diffusion.training.build import networks_of, objective_of, pick_device
+from relay_diffusion.training.cached import text_is_fixed
 from relay_diffusion.training.estimate import describe, estimate, insist_on_memory
 from relay_diffusion.training.feed import Source
 from relay_diffusion.training.loop import train
@@ -44,7 +45,8 @@ def run(
         torch.set_float32_matmul_precision("high")
     with distributed.joined(device):
         _insist_on_memory(recipe, device)
-        source = source or open_source(recipe.data, recipe.run.seed, device)
+        fixed = text_is_fixed(recipe)
+        source = source or open_source(recipe.data, recipe.run.seed, device, fixed)
         return train(recipe, make(recipe, source, device), device, resume)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Generic
 
 import torch
@@ -11,12 +12,15 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from relay_diffusion.data.pictures.collection import open_collection
 from relay_diffusion.data.pictures.stream import PictureStream
+from relay_diffusion.data.prepare.reading import Prepared
+from relay_diffusion.data.prepare.stream import PreparedStream
 from relay_diffusion.data.scenes.atlas import Atlas
 from relay_diffusion.data.scenes.stream import SceneStream
 from relay_diffusion.data.scenes.words import build_tokenizer
 from relay_diffusion.data.scenes.world import World
 from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
+from relay_diffusion.training.data_settings import Data
 from relay_diffusion.training.feed import (
     Described,
     DescribedStream,
@@ -26,7 +30,7 @@ from relay_diffusion.training.feed import (
     Stream,
 )
 from relay_diffusion.training.networks import load_tokenizer
-from relay_diffusion.training.recipe import Data, Recipe
+from relay_diffusion.training.recipe import Recipe
 
 
 def open_world(data: Data) -> World:
@@ -45,13 +49,18 @@ def open_tokenizer(recipe: Recipe) -> Any:
     return build_tokenizer()
 
 
-def open_source(data: Data, seed: int, device: torch.device) -> Source:
+def open_source(data: Data, seed: int, device: torch.device, embeddings: bool = False) -> Source:
     """Streams of the recipe's data, drawn on ``device``.
 
     Held-out pictures do not depend on the seed of the run.
+
+    Args:
+        embeddings: take the text embeddings of prepared data, where there are any.
     Raises: RelayError if the atlas is not there, or lacks a drawing; if there are no pictures at
         ``data.path``, or its captions are not those of the recipe.
     """
+    if data.source == "prepared":
+        return _prepared(data, seed, device, embeddings and data.embeddings)
     if data.source == "pictures":
         return _pictures(data, seed, device)
     world = open_world(data)
@@ -84,6 +93,18 @@ def _pictures(data: Data, seed: int, device: torch.device) -> Source:
             data.max_aspect,
             device,
         )
+        return Ahead(stream, data.workers) if split == "train" and data.workers else stream
+
+    return source
+
+
+def _prepared(data: Data, seed: int, device: torch.device, embeddings: bool) -> Source:
+    prepared = Prepared(Path(data.path), data.captions, data.held_out)
+
+    def source(split: Split, views: Sequence[View]) -> Stream:
+        # The view is the one that was prepared, which check_prepared holds the recipe to.
+        own = seed if split == "train" else 0
+        stream = PreparedStream(prepared, own, split, embeddings, device)
         return Ahead(stream, data.workers) if split == "train" and data.workers else stream
 
     return source

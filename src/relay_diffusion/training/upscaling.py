@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from relay_diffusion.diffusion import base_loss, relay_loss
-from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.models.denoiser import Denoiser
-from relay_diffusion.models.text import encode_text
+from relay_diffusion.training.cached import check_prepared
 from relay_diffusion.training.denoising import (
     SampleLoss,
     denoiser_of,
@@ -19,10 +15,10 @@ from relay_diffusion.training.denoising import (
     freeze,
     loss_and_validation,
     loss_weight,
-    prepared,
 )
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source
+from relay_diffusion.training.latents import context_of, low_resolution_latents, prepared
 from relay_diffusion.training.networks import Networks, save_half
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.preview import preview_upscaling
@@ -42,7 +38,7 @@ def relay(
 
     def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
         schedule = denoiser.schedule
-        context = encode_text(networks.text_encoder, batch["input_ids"]) * keep[:, None, None]
+        context = context_of(networks.text_encoder, batch) * keep[:, None, None]
         denoise = denoiser(context, batch["time_ids"])
         loss = relay_loss(denoise, batch["z_0"], batch["z_lr"], t, eps, schedule, num_steps)
         return loss * loss_weight(schedule.sigma(t), settings)
@@ -61,7 +57,7 @@ def concat(
 
     def sample_loss(batch: Batch, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
         schedule = denoiser.schedule
-        context = encode_text(networks.text_encoder, batch["input_ids"]) * keep[:, None, None]
+        context = context_of(networks.text_encoder, batch) * keep[:, None, None]
         denoise = denoiser(context, batch["time_ids"], beside=batch["z_lr"])
         loss = base_loss(denoise, batch["z_0"], t, eps, schedule)
         return loss * loss_weight(schedule.sigma(t), recipe.objective)
@@ -81,6 +77,8 @@ def _upscaling(
 ) -> Objective:
     freeze(networks.vae)
     freeze(networks.text_encoder)
+    tokenizer = networks.tokenizer
+    check_prepared(recipe.data, recipe.model, tokenizer, fixed_text=True, low_resolution=True)
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
         share, max_tokens = recipe.objective.through_vae, recipe.model.max_tokens
@@ -112,23 +110,6 @@ def prepared_with_low_resolution(
     device: torch.device,
 ) -> Batch:
     """As ``prepared``, and z_lr; ``through_vae`` is the share that passes the autoencoder."""
-    vae = networks.vae
     passes = draws.uniform("through_vae") < through_vae
-    z_lr = encode(vae, low_resolution(vae, pictures.x.to(device), passes))
+    z_lr = low_resolution_latents(networks, pictures, passes, device)
     return {**prepared(networks, max_tokens, pictures, device), "z_lr": z_lr}
-
-
-def low_resolution(vae: Any, x: Tensor, through_vae: Tensor) -> Tensor:
-    """The picture as the stage below would hand it up: bilinear down by 2, for some samples through
-    the autoencoder at that size, bilinear up by 2.
-
-    Args:
-        x: (B, 3, H, W) in [-1, 1].
-        through_vae: (B,) bool.
-    Returns: (B, 3, H, W) in [-1, 1].
-    """
-    small = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
-    rows = torch.nonzero(through_vae).flatten()
-    if len(rows):
-        small[rows] = decode(vae, encode(vae, small[rows])).to(small.dtype).clamp(-1, 1)
-    return F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)

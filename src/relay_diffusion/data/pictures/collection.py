@@ -31,9 +31,7 @@ class Collection:
         records: all of them.
         captions: weights of the caption fields, see :class:`CaptionMix`.
         min_size: pictures with a shorter side are left out.
-        held_out: share kept from training, by a hash of the key alone: a picture stays in its part
-            whatever the seed, the storage or the rest of the data. If that leaves a part empty, it
-            gets the one record whose hash is nearest.
+        held_out: share kept from training, see :func:`parts`.
     Attributes:
         bad: what was left out; more may turn up when pictures are decoded.
     Raises: RelayError if fewer than two records can be used, or ``captions`` does not fit.
@@ -70,13 +68,8 @@ class Collection:
                 f"{len(usable)} of {len(records)} pictures can be used, and at least 2 must: "
                 f"{self._counts() or 'there are no more'}; docs/data.md says what is read"
             )
-        places = np.array([_place(records.key(i)) for i in usable.tolist()])
-        apart = places < held_out
-        if not apart.any():
-            apart[places.argmin()] = True
-        elif apart.all():
-            apart[places.argmax()] = False
-        self._parts: dict[Split, Rows] = {"train": usable[~apart], "held-out": usable[apart]}
+        places = np.array([place(records.key(i)) for i in usable.tolist()])
+        self._parts = parts(usable, places, held_out)
 
     def part(self, split: Split) -> Rows:
         """The records of a part, ascending."""
@@ -112,6 +105,21 @@ def open_collection(
     return Collection(open_records(path), captions, min_size, held_out)
 
 
-def _place(key: str) -> float:
+def parts(rows: Rows, places: Rows, held_out: float) -> dict[Split, Rows]:
+    """The share ``held_out`` apart, by a hash of the key alone: a picture stays in its part
+    whatever the seed, the storage or the rest of the data. If that leaves a part empty, it gets the
+    one record whose hash is nearest.
+
+    Args: rows (N,) records, at least two; places (N,) :func:`place` of their keys.
+    """
+    apart = places < held_out
+    if not apart.any():
+        apart[places.argmin()] = True
+    elif apart.all():
+        apart[places.argmax()] = False
+    return {"train": rows[~apart], "held-out": rows[apart]}
+
+
+def place(key: str) -> float:
     """A number in [0, 1) for a key, evenly spread."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest(), "big") / 2**48

@@ -13,10 +13,15 @@ Kind = Literal[
     "broken",
     "too large",
     "too small",
+    "extreme aspect",
     "pixels not handled",
     "no caption",
     "caption is not UTF-8",
     "caption is not JSON",
+    "blocked caption",
+    "blocked link",
+    "duplicate",
+    "latents not finite",
 ]
 
 

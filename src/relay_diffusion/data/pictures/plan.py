@@ -12,7 +12,7 @@ that epoch visits twice. So all epochs have the same number of batches, and a st
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,48 @@ def plan_epoch(
     rows = np.concatenate([full, rest])
     shuffled = np.argsort(uniform(f"batches {seed}", len(rows)), kind="stable")
     return Plan(members[rows[shuffled]], shapes[shuffled], shape_of)
+
+
+def plan_encoded(members: Numbers, shape_of: Numbers, batch_size: int, seed: str) -> Plan:
+    """Batches of ``members`` that cannot change their shape any more, a function of the arguments.
+
+    The last batch of each shape is filled up with others of it, which that epoch visits twice; or
+    oftener, where there are fewer than a batch holds.
+
+    Args: as for :func:`plan_epoch`; ``shape_of`` (N,).
+    """
+    order = np.argsort(uniform(f"order {seed}", len(members)), kind="stable")
+    rows, shapes = [], []
+    for shape in np.unique(shape_of).tolist():
+        its = order[shape_of[order] == shape]
+        num = num_batches(len(its), batch_size)
+        rows.append(np.resize(its, (num, batch_size)))
+        shapes += [shape] * num
+    stacked = np.concatenate(rows)
+    shuffled = np.argsort(uniform(f"batches {seed}", len(stacked)), kind="stable")
+    return Plan(members[stacked[shuffled]], np.array(shapes)[shuffled], shape_of)
+
+
+class Epochs:
+    """The plan and the position within it of every step; the plan of one epoch is kept.
+
+    Args:
+        seed: of the stream.
+        length: batches of an epoch, by the size of a batch.
+        plan: (batch size, name of stream and epoch) -> plan.
+    """
+
+    def __init__(
+        self, seed: int, length: Callable[[int], int], plan: Callable[[int, str], Plan]
+    ) -> None:
+        self.seed, self.length, self.plan = seed, length, plan
+        self._kept: tuple[tuple[int, int], Plan] | None = None
+
+    def at(self, step: int, batch_size: int) -> tuple[Plan, int]:
+        epoch, position = divmod(step, self.length(batch_size))
+        if self._kept is None or self._kept[0] != (epoch, batch_size):
+            self._kept = ((epoch, batch_size), self.plan(batch_size, f"{self.seed} {epoch}"))
+        return self._kept[1], position
 
 
 def uniform(seed: str, num: int) -> Numbers:

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from relay_diffusion.data.buckets import Bucket, nearest, view_buckets
 from relay_diffusion.data.pictures.collection import Collection, Split
-from relay_diffusion.data.pictures.decoding import decode
+from relay_diffusion.data.pictures.cropping import cropped
 from relay_diffusion.data.pictures.faults import BadRecord, PictureFault
-from relay_diffusion.data.pictures.plan import Plan, num_batches, plan_epoch
+from relay_diffusion.data.pictures.plan import Epochs, num_batches, plan_epoch
 from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
 
@@ -90,19 +89,24 @@ class PictureStream:
         self.members = collection.part(split)
         heights, widths = collection.heights[self.members], collection.widths[self.members]
         self.buckets: list[Bucket] = []
-        self._by_view = []
+        by_view = []
         for view in views:
             shapes = view_buckets(view, multiple, max_aspect)
-            self._by_view.append(len(self.buckets) + nearest(shapes, heights, widths))
+            by_view.append(len(self.buckets) + nearest(shapes, heights, widths))
             self.buckets += shapes
-        self._plan: tuple[tuple[int, int], Plan] | None = None
+        weights = [view.weight for view in views]
+        self._epochs = Epochs(
+            seed,
+            lambda size: num_batches(len(self.members), size),
+            lambda size, name: plan_epoch(self.members, by_view, weights, size, name),
+        )
 
     def describe(self, step: int, batch_size: int, rows: range | None = None) -> DecodedBatch:
         """Read, decode and crop a batch, or some rows of it.
 
         Raises: RelayError if hardly any picture can be decoded.
         """
-        plan, position = self._planned(step, batch_size)
+        plan, position = self._epochs.at(step, batch_size)
         bucket = self.buckets[plan.shapes[position]]
         bad: list[BadRecord] = []
         pictures, captions, time_ids = [], [], []
@@ -151,7 +155,7 @@ class PictureStream:
         """
         if len(self.collection.mix.weights) < 2:
             raise RelayError("pairs of captions need two fields: name two in data.captions")
-        plan, position = self._planned(step, batch_size)
+        plan, position = self._epochs.at(step, batch_size)
         pairs = []
         for row, record in enumerate(plan.rows[position].tolist()):
             draw = random.Random(f"pair {self.seed} {step * batch_size + row}")
@@ -160,15 +164,6 @@ class PictureStream:
             assert pair is not None  # records without captions were left out
             pairs.append(pair)
         return pairs
-
-    def _planned(self, step: int, batch_size: int) -> tuple[Plan, int]:
-        epoch, position = divmod(step, num_batches(len(self.members), batch_size))
-        if self._plan is None or self._plan[0] != (epoch, batch_size):
-            weights = [view.weight for view in self.views]
-            name = f"{self.seed} {epoch}"
-            plan = plan_epoch(self.members, self._by_view, weights, batch_size, name)
-            self._plan = ((epoch, batch_size), plan)
-        return self._plan[1], position
 
     def _made(
         self, record: int, bucket: Bucket, draw: random.Random
@@ -179,24 +174,13 @@ class PictureStream:
         if caption is None:
             raise PictureFault("no caption")
         stored = int(self.collection.heights[record]), int(self.collection.widths[record])
-        height, width = bucket.resized(*stored)
+
+        def corner(spare: int) -> int:
+            return draw.randint(0, spare) if self.split == "train" else spare // 2
+
         with self.collection.records.open(record) as file:
-            image = decode(file, least=max(height, width))
-        if (image.height - image.width) * (height - width) < 0:
-            # EXIF behind the pixels, where the index did not look, turned it by 90 degrees.
-            stored = stored[1], stored[0]
-            height, width = bucket.resized(*stored)
-        # In one step from what was decoded; Lanczos filters before it takes pixels away.
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
-        spare = height - bucket.height, width - bucket.width
-        if self.split == "train":
-            top, left = (draw.randint(0, over) for over in spare)
-        else:
-            top, left = (over // 2 for over in spare)
-        image = image.crop((left, top, left + bucket.width, top + bucket.height))
-        original = texts.original_size or stored
-        ids = [*original, top, left, bucket.height, bucket.width]
-        return caption, np.asarray(image), ids
+            pixels, ids = cropped(file, stored, bucket, corner, texts.original_size)
+        return caption, pixels, ids
 
 
 def _warn(bad: BadRecord) -> None:

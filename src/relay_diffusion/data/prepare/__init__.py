@@ -1,0 +1,1 @@
+"""Pictures for training checked, encoded once, and kept as shards: ``relay prepare``."""

@@ -1,0 +1,194 @@
+"""From pictures to shards: check all of them, decide what stays, encode that.
+
+Both passes work on ranges of records, and each range leaves a file that is a function of its
+records and the plan. What is there is kept, so the same command run again goes on where a killed
+one stopped, and ends with the same files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from relay_diffusion.config import to_dict
+from relay_diffusion.data.pictures.faults import PictureFault
+from relay_diffusion.data.pictures.kept import fingerprint
+from relay_diffusion.data.pictures.opening import open_records
+from relay_diffusion.data.pictures.records import Records
+from relay_diffusion.data.prepare.blocklists import Blocklists
+from relay_diffusion.data.prepare.cascade import read_encoders
+from relay_diffusion.data.prepare.checking import Checker, checks_file
+from relay_diffusion.data.prepare.duplicates import duplicates
+from relay_diffusion.data.prepare.encoding import Encoder
+from relay_diffusion.data.prepare.files import alone, put_text, sweep
+from relay_diffusion.data.prepare.manifest import (
+    LEFT_OUT,
+    MANIFEST,
+    Manifest,
+    Pictures,
+    Plan,
+    begin,
+)
+from relay_diffusion.data.prepare.pool import Item, Pool, Work
+from relay_diffusion.data.prepare.settings import Settings
+from relay_diffusion.data.prepare.shard import Faults, ShardFile
+from relay_diffusion.errors import RelayError
+
+Row = tuple[int, int, int]
+"""Record, height, width."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A preparation.
+
+    Attributes:
+        pictures: as ``open_records`` takes it; on a cluster, a path that all machines see, as
+            ``out`` and ``cascade``.
+        out: folder for the shards.
+        cascade: folder with the networks; ``model`` is its name.
+        device: "auto", or one of torch.
+    """
+
+    pictures: str
+    out: Path
+    cascade: Path
+    model: str
+    settings: Settings
+    blocklists: Blocklists
+    device: str = "auto"
+
+
+def prepare(job: Job, pool: Pool) -> Manifest:
+    """Do what is not done yet.
+
+    Raises: RelayError if the folder was begun with another plan or another run is in it, if nothing
+        can be used, or if files cannot be written.
+    """
+    records = open_records(job.pictures)
+    plan = _plan(job, records)
+    folders = (job.out, job.out / "checks", job.out / "shards")
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    with alone(job.out):
+        for folder in folders:
+            sweep(folder)
+        begin(job.out, plan)
+        return _prepared(job, plan, records, pool)
+
+
+def _prepared(job: Job, plan: Plan, records: Records, pool: Pool) -> Manifest:
+    checks = job.out / "checks"
+    numbers = range(-(-len(records) // job.settings.shard_size))
+
+    todo: list[Item] = [{"shard": n} for n in numbers if not checks_file(checks, n).is_file()]
+    total = min(len(records), len(todo) * job.settings.shard_size)
+    given: tuple[Any, ...] = (job.pictures, checks, job.settings, job.blocklists)
+    _run(pool, Checker, given, todo, "checking", total, gpu=False)
+
+    rows, faults = _decided(records, checks, numbers, job.settings)
+    if not any(rows.values()):
+        reasons = counted(_counts(faults))
+        raise RelayError(f"none of {len(records)} pictures can be used: {reasons}")
+    missing = [n for n in numbers if not ShardFile(job.out, n).done()]
+    todo = [{"shard": n, "rows": json.dumps(rows[n])} for n in missing]
+    total = sum(len(rows[n]) for n in missing)
+    tokens = plan.encoders.max_tokens
+    given = (job.pictures, job.out, job.cascade, job.settings, tokens, job.device)
+    _run(pool, Encoder, given, todo, "encoding", total, gpu=True)
+    return _finish(job, plan, records, numbers, faults)
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Reasons and how many of each, for a message."""
+    return ", ".join(f"{num} {kind}" for kind, num in counts.items())
+
+
+def _counts(faults: Faults) -> dict[str, int]:
+    """The most frequent reason first."""
+    return dict(Counter(str(fault.kind) for fault in faults.values()).most_common())
+
+
+def _plan(job: Job, records: Records) -> Plan:
+    lists = repr((job.blocklists.words, sorted(job.blocklists.domains)))
+    return Plan(
+        job.settings,
+        read_encoders(job.cascade),
+        Pictures(job.pictures, len(records), fingerprint(records.files())[1]),
+        hashlib.sha256(lists.encode()).hexdigest(),
+    )
+
+
+def _run(
+    pool: Pool,
+    make: Callable[..., Work],
+    given: Sequence[Any],
+    todo: Sequence[Item],
+    what: str,
+    total: int,
+    gpu: bool,
+) -> None:
+    if not todo:
+        return
+    with tqdm(total=total, desc=what, unit=" pictures", disable=None, leave=False) as bar:
+        for done in pool.each(make, given, todo, gpu):
+            bar.update(done["num"])
+
+
+def _decided(
+    records: Records, checks: Path, numbers: range, settings: Settings
+) -> tuple[dict[int, list[Row]], Faults]:
+    """Records to encode, by range, and the faults of the others: what the first pass found, and
+    duplicates, for which all of it has to be known."""
+    rows: dict[int, list[Row]] = {}
+    faults: Faults = {}
+    hashes: list[int | None] = [None] * len(records)
+    for number in numbers:
+        found = json.loads(checks_file(checks, number).read_text(encoding="utf-8"))
+        faults |= {i: PictureFault(kind, detail) for i, kind, detail in found["faults"]}
+        rows[number] = [(i, height, width) for i, height, width, _ in found["rows"]]
+        for i, _, _, value in found["rows"]:
+            hashes[i] = int(value, 16)
+    twice = duplicates(hashes, settings.duplicate_distance)
+    for i, first in twice.items():
+        faults[i] = PictureFault("duplicate", f"of {records.key(first)}")
+    kept = {number: [row for row in its if row[0] not in twice] for number, its in rows.items()}
+    return kept, faults
+
+
+def _finish(job: Job, plan: Plan, records: Records, numbers: range, faults: Faults) -> Manifest:
+    """List what was left out and write the manifest, which says that all is there."""
+    shards = []
+    fields: set[str] = set()
+    for number in numbers:
+        file = ShardFile(job.out, number)
+        index = file.read()
+        faults |= {i: PictureFault(kind, detail) for i, kind, detail in index["faults"]}
+        fields.update(*(sample["fields"] for sample in index["samples"]))
+        if index["samples"]:
+            shards.append(file.entry())
+    lines = [
+        json.dumps({"key": records.key(i), "reason": fault.kind, "detail": fault.detail})
+        for i, fault in sorted(faults.items())
+    ]
+    put_text(job.out / LEFT_OUT, "".join(f"{line}\n" for line in lines))
+    manifest = Manifest(
+        settings=plan.settings,
+        encoders=plan.encoders,
+        pictures=plan.pictures,
+        blocklists=plan.blocklists,
+        model=job.model,
+        fields=tuple(sorted(fields)),
+        buckets=tuple((bucket.height, bucket.width) for bucket in job.settings.buckets),
+        shards=tuple(shards),
+        left_out=_counts(faults),
+    )
+    put_text(job.out / MANIFEST, json.dumps(to_dict(manifest), indent=2) + "\n")
+    return manifest

@@ -1,0 +1,78 @@
+"""Blocklists and duplicates: what is left out on purpose."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from relay_diffusion.data.pictures.faults import PictureFault
+from relay_diffusion.data.prepare.blocklists import Blocklists
+from relay_diffusion.data.prepare.duplicates import duplicates
+from relay_diffusion.errors import RelayError
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> Blocklists:
+    words, domains = tmp_path / "words", tmp_path / "domains"
+    words.write_text("# words\n\nwatermark\nstock photo\nc++\n", encoding="utf-8")
+    domains.write_text("www.Example.com\nbad.org\n", encoding="utf-8")
+    return Blocklists(words, domains)
+
+
+@pytest.mark.parametrize(
+    ("caption", "link", "reason"),
+    [
+        ("a Watermark here", "", "blocked caption: 'Watermark' in long"),
+        ("a stock  photo.", "", "blocked caption: 'stock  photo' in long"),
+        ("written in C++", "", "blocked caption: 'C+"),
+        ("watermarks, stocks, photos", "", None),
+        ("", "https://img.example.com/a.jpg", "blocked link: example.com"),
+        ("", "BAD.org:8080/a", "blocked link: bad.org"),
+        ("", "https://notexample.com/bad.org", None),
+        ("", "https://[broken", None),
+        ("", "", None),
+    ],
+)
+def test_words_are_whole_and_domains_cover_their_hosts(
+    caption: str, link: str, reason: str | None, lists: Blocklists
+) -> None:
+    if reason is None:
+        lists.check({"long": caption}, link)
+        return
+    with pytest.raises(PictureFault) as fault:
+        lists.check({"long": caption}, link)
+    assert str(fault.value).startswith(reason)
+
+
+def test_a_line_that_is_no_domain_is_named(tmp_path: Path) -> None:
+    (tmp_path / "domains").write_text("https://example.com/a\n")
+    with pytest.raises(RelayError, match=r"'https://example.com/a' in .* is no domain"):
+        Blocklists(domains=tmp_path / "domains")
+    with pytest.raises(RelayError, match=r"cannot read .*nowhere"):
+        Blocklists(words=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("distance", [-1, 0, 3, 8])
+def test_duplicates_are_those_of_comparing_all_with_all(distance: int) -> None:
+    draw = random.Random(distance)
+    hashes: list[int | None] = [draw.getrandbits(64) for _ in range(60)]
+    for _ in range(120):
+        value = draw.choice(hashes) or 0
+        for _ in range(draw.randint(0, 5)):
+            value ^= 1 << draw.randrange(64)
+        hashes.append(value)
+    hashes[5] = None
+    kept: list[int] = []
+    expected = {}
+    for i, value in enumerate(hashes):
+        if value is None:
+            continue
+        near = [j for j in kept if (value ^ (hashes[j] or 0)).bit_count() <= distance]
+        if near:
+            expected[i] = near[0]
+        else:
+            kept.append(i)
+    assert duplicates(hashes, distance) == expected
+    assert bool(expected) == (distance >= 0)
