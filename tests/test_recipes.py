@@ -54,6 +54,8 @@ def test_a_shipped_recipe_makes_a_step(path: Path, tmp_path: Path) -> None:
     table["preview"] = {"every": 0}
     for view in table["data"].get("views", []):
         view.update(size=64, crop=0)
+    if table["data"].get("source") == "prepared":  # tests/cli/test_tutorial.py runs them on some
+        table["data"] = {key: table["data"][key] for key in ("batch_size", "views")}
     kinds = {**RECIPES, "judge": JudgeRecipe, "distill": DistillRecipe}
     recipe = recipe_from_dict(table, kinds)
     if isinstance(recipe, DistillRecipe):
