@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load, save_file
-from tiny_training import CPU, UNET, tiny_recipe
+from tiny_training import CPU, UNET, newest_state, tiny_recipe
 
 from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.cached import text_is_fixed
-from relay_diffusion.training.checkpoint import Checkpoints
 from relay_diffusion.training.data_settings import Data
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.networks import build_networks, load_tokenizer
@@ -57,9 +56,8 @@ def recipe_of(
 
 
 def weights(recipe: Recipe) -> dict[str, Any]:
-    state = Checkpoints(recipe.folder / "checkpoints", keep=2).load()
-    assert state is not None
-    return state["modules"]["unet"]
+    state = newest_state(recipe)
+    return {name: value for name, value in state.items() if name.startswith("weights.unet.")}
 
 
 def test_batches_are_those_of_encoding_on_the_way(cascade_folder: Path, tmp_path: Path) -> None:

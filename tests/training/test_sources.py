@@ -17,7 +17,7 @@ from relay_diffusion.training.sources import Ahead, open_source
 class Numbers:
     """A stream whose description of a step is its number, and whose drawing is its square."""
 
-    def describe(self, step: int, batch_size: int) -> tuple[int, int]:
+    def describe(self, step: int, batch_size: int, rows: range | None = None) -> tuple[int, int]:
         return step, batch_size
 
     def draw(self, described: tuple[int, int]) -> tuple[int, int]:
