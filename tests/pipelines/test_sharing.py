@@ -70,7 +70,8 @@ def test_a_sibling_stores_its_networks_only_and_opens_whole(
         pipe("a red fox", generator=generators(0), output_type="pt").images
         for pipe in (opened, made_up)
     )
-    assert torch.equal(ours, theirs)
+    # Not to the bit: mapped weights lie elsewhere in memory, and sums are taken in another order.
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 def test_parts_that_are_not_wanted_are_not_lent(siblings: tuple[Path, Path]) -> None:

@@ -146,10 +146,11 @@ def held_out(
     batch_size: int,
     device: torch.device,
 ) -> list[Batch]:
-    """The first ``num_pictures`` held-out pictures, prepared, the same in every run."""
+    """The first ``num_pictures`` held-out pictures, prepared, the same in every run, and in the
+    precision that training prepares in."""
     stream = source("held-out", views)
     batches = []
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
         for index, start in enumerate(range(0, num_pictures, batch_size)):
             size = min(batch_size, num_pictures - start)
             draws = Draws.of_batch(0, "held-out", index, size, device)
