@@ -26,7 +26,8 @@ from relay_diffusion.data.recaption.writer import Answer
 from relay_diffusion.errors import RelayError
 from tests.data.drawn import picture
 
-WORDS = ("<pad> </s> <unk> <image> a red fox stands on meadow Describe").split()
+PLAIN = ("a", "red", "fox", "stands", "on", "meadow", "Describe")
+WORDS = ("<pad>", "</s>", "<unk>", "<image>", *PLAIN)
 TEMPLATE = (
     "{% for m in messages %}{% for c in m['content'] %}"
     "{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}"
