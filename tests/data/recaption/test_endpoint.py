@@ -158,7 +158,7 @@ def test_a_wrong_key_and_a_server_that_is_not_there_cost_no_request(server: Serv
         check()
     server.shutdown()
     server.server_close()
-    with pytest.raises(RelayError, match="there is no server at http://127"):
+    with pytest.raises(RelayError, match=r"there is no server at http://127\.0\.0\.1"):
         check()
     assert server.requests == []
 

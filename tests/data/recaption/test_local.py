@@ -26,8 +26,19 @@ from relay_diffusion.data.recaption.writer import Answer
 from relay_diffusion.errors import RelayError
 from tests.data.drawn import picture
 
-PLAIN = ("a", "red", "fox", "stands", "on", "meadow", "Describe")
-WORDS = ("<pad>", "</s>", "<unk>", "<image>", *PLAIN)
+WORDS = [
+    "<pad>",
+    "</s>",
+    "<unk>",
+    "<image>",
+    "a",
+    "red",
+    "fox",
+    "stands",
+    "on",
+    "meadow",
+    "Describe",
+]
 TEMPLATE = (
     "{% for m in messages %}{% for c in m['content'] %}"
     "{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}"
