@@ -13,7 +13,7 @@ import pytest
 
 from relay_diffusion.data.pictures.collection import open_collection
 from relay_diffusion.data.pictures.opening import open_records
-from relay_diffusion.data.recaption.merging import merge
+from relay_diffusion.data.recaption.merging import adder, merge
 from relay_diffusion.errors import RelayError
 from tests.data.drawn import (
     Drawn,
@@ -216,3 +216,11 @@ def test_data_that_cannot_be_added_to_are_refused(tmp_path: Path) -> None:
     parquet = open_records(str(write_parquet(tmp_path / "parquet", drawn(4))))
     with pytest.raises(RelayError, match="has a column score of double: give another --field"):
         merge(parquet, "score", {})
+
+
+def test_data_that_cannot_be_changed_are_refused(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(RelayError, match="data cannot be written, where the captions belong"):
+        adder(open_records(str(data)), "long")

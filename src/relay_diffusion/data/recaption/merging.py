@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,8 +21,16 @@ Add = Callable[[Path, str, Mapping[str, str]], Path]
 def adder(records: Records, field: str) -> Add:
     """What adds captions, by the name of their record, as a field to one file of a data set.
 
-    Raises: RelayError if the data are of a kind that cannot be added to, or the field cannot be.
+    Raises: RelayError if the data are of a kind or in a place that cannot be added to, or the field
+        cannot be.
     """
+    first = records.place(0).file
+    for folder in {first} if first.is_dir() else {file.parent for file in records.files()}:
+        if not os.access(folder, os.W_OK):
+            raise RelayError(
+                f"{folder} cannot be written, where the captions belong: copy the data to where "
+                "they can be changed"
+            )
     match records:
         case FolderRecords():
             return add_to_folder
