@@ -49,8 +49,8 @@ def prepare(
     ] = None,
     duplicate_distance: Annotated[
         int,
-        typer.Option(help="Bits of 64 in which the hashes of duplicates differ; -1 keeps them."),
-    ] = 0,
+        typer.Option(help="Bits of 64 in which hashes of duplicates may differ; -1 keeps them."),
+    ] = 2,
     low_resolution: Annotated[
         bool, typer.Option(help="Keep what the relay needs too; the base does without.")
     ] = True,
