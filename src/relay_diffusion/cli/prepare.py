@@ -101,7 +101,8 @@ def prepare(
         batch_size=batch_size,
     )
     blocklists = Blocklists(blocked_words, blocked_links)
-    job = Job(pictures, out.absolute(), folder.absolute(), model, settings, blocklists, device)
+    place = str(Path(pictures).expanduser().absolute())
+    job = Job(place, out.absolute(), folder.absolute(), model, settings, blocklists, device)
     with RayPool(workers, cluster) as pool:
         manifest = run(job, pool)
     size_gb = sum(shard.num_bytes for shard in manifest.shards) / 1e9

@@ -75,13 +75,16 @@ def prepare(job: Job, pool: Pool) -> Manifest:
     records = open_records(job.pictures)
     plan = _plan(job, records)
     folders = (job.out, job.out / "checks", job.out / "shards")
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-    with alone(job.out):
+    try:
         for folder in folders:
-            sweep(folder)
-        begin(job.out, plan)
-        return _prepared(job, plan, records, pool)
+            folder.mkdir(parents=True, exist_ok=True)
+        with alone(job.out):
+            for folder in folders:
+                sweep(folder)
+            begin(job.out, plan)
+            return _prepared(job, plan, records, pool)
+    except OSError as error:
+        raise RelayError(f"cannot write to {job.out}: {error.strerror or error}") from error
 
 
 def _prepared(job: Job, plan: Plan, records: Records, pool: Pool) -> Manifest:
