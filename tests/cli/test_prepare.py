@@ -24,7 +24,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["nowhere"], "relay: nothing at nowhere; data.path is a folder of pictures"),
+        (["nowhere"], "/nowhere; data.path is a folder of pictures"),
         (["nowhere", "--model", "startre"], "no cascade or folder 'startre'; did you mean"),
         (["nowhere", "--size", "100"], "relay: size is 100, must be a multiple of 8"),
         (["nowhere", "--blocked-words", "nofile"], "relay: cannot read nofile, which must be"),

@@ -49,8 +49,8 @@ def prepare(
     ] = None,
     duplicate_distance: Annotated[
         int,
-        typer.Option(help="Bits of 64 in which the hashes of duplicates differ; -1 keeps them."),
-    ] = 0,
+        typer.Option(help="Bits of 64 in which hashes of duplicates may differ; -1 keeps them."),
+    ] = 2,
     low_resolution: Annotated[
         bool, typer.Option(help="Keep what the relay needs too; the base does without.")
     ] = True,
@@ -101,7 +101,8 @@ def prepare(
         batch_size=batch_size,
     )
     blocklists = Blocklists(blocked_words, blocked_links)
-    job = Job(pictures, out.absolute(), folder.absolute(), model, settings, blocklists, device)
+    place = str(Path(pictures).expanduser().absolute())
+    job = Job(place, out.absolute(), folder.absolute(), model, settings, blocklists, device)
     with RayPool(workers, cluster) as pool:
         manifest = run(job, pool)
     size_gb = sum(shard.num_bytes for shard in manifest.shards) / 1e9

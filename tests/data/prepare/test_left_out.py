@@ -6,10 +6,11 @@ import random
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.prepare.blocklists import Blocklists
-from relay_diffusion.data.prepare.duplicates import duplicates
+from relay_diffusion.data.prepare.duplicates import Look, duplicates
 from relay_diffusion.errors import RelayError
 
 
@@ -57,22 +58,33 @@ def test_a_line_that_is_no_domain_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("distance", [-1, 0, 3, 8])
 def test_duplicates_are_those_of_comparing_all_with_all(distance: int) -> None:
     draw = random.Random(distance)
-    hashes: list[int | None] = [draw.getrandbits(64) for _ in range(60)]
+    thumbnails = [bytes([level] * 192) for level in (100, 110, 200)]
+    looks: list[Look | None] = [Look(draw.getrandbits(64), thumbnails[0]) for _ in range(60)]
     for _ in range(120):
-        value = draw.choice(hashes) or 0
+        value = (draw.choice(looks) or Look(0, b"")).hash
         for _ in range(draw.randint(0, 5)):
             value ^= 1 << draw.randrange(64)
-        hashes.append(value)
-    hashes[5] = None
+        looks.append(Look(value, draw.choice(thumbnails)))
+    looks[5] = None
     kept: list[int] = []
     expected = {}
-    for i, value in enumerate(hashes):
-        if value is None:
+    for i, look in enumerate(looks):
+        if look is None:
             continue
-        near = [j for j in kept if (value ^ (hashes[j] or 0)).bit_count() <= distance]
+        near = [j for j in kept if look.like(looks[j] or look, distance)]
         if near:
             expected[i] = near[0]
         else:
             kept.append(i)
-    assert duplicates(hashes, distance) == expected
+    assert duplicates(looks, distance) == (expected if distance >= 0 else {})
     assert bool(expected) == (distance >= 0)
+
+
+def test_what_differs_in_colour_alone_is_no_duplicate() -> None:
+    def look(image: Image.Image) -> Look:
+        return Look.parse(str(Look.of(image)))
+
+    plain = look(Image.new("RGB", (64, 64), (200, 40, 40)))
+    other = look(Image.new("RGB", (64, 64), (40, 40, 200)))
+    assert plain.hash == other.hash and not plain.like(other, 0)
+    assert plain.like(look(Image.new("RGB", (32, 48), (201, 44, 37))), 0)

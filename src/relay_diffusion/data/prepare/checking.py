@@ -1,4 +1,4 @@
-"""The first pass: which pictures can be used, their sizes and perceptual hashes."""
+"""The first pass: which pictures can be used, their sizes and looks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from relay_diffusion.data.pictures.decoding import decode, measure
 from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.pictures.opening import open_records
 from relay_diffusion.data.prepare.blocklists import Blocklists
+from relay_diffusion.data.prepare.duplicates import Look
 from relay_diffusion.data.prepare.files import put_text
 from relay_diffusion.data.prepare.settings import Settings
 
 LEAST = 256
-"""Side at which a picture is decoded for its hash, where the format allows less than all of it."""
+"""Side at which a picture is decoded for its looks, where the format allows less than all of it."""
 
 
 class Checker:
@@ -49,9 +50,7 @@ class Checker:
         return {"shard": shard, "num": len(chosen)}
 
     def _checked(self, i: int) -> tuple[int, int, str]:
-        """Height, width and hash. Raises: PictureFault."""
-        import imagehash
-
+        """Height, width and :class:`Look`. Raises: PictureFault."""
         texts = self.records.texts(i).captions
         captions = self.settings.chosen(texts)
         if not captions:
@@ -69,7 +68,7 @@ class Checker:
             image = decode(file, least=LEAST)
         if (image.height - image.width) * (height - width) < 0:
             height, width = width, height  # EXIF behind the pixels, where the header did not say so
-        return height, width, str(imagehash.phash(image))
+        return height, width, str(Look.of(image))
 
 
 def checks_file(folder: Path, shard: int) -> Path:

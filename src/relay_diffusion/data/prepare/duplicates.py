@@ -2,41 +2,89 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+from PIL import Image
+
 BITS = 64
+THUMBNAIL = (8, 8)
+TOLERANCE = 16
+"""Levels of 255. Copies in JPEG or at another size differ by less; different small things on a plain
+ground, which may share a hash, by more."""
 
 
-def duplicates(hashes: Sequence[int | None], distance: int) -> dict[int, int]:
-    """By position, the first earlier picture kept whose hash differs in ``distance`` bits or fewer.
+@dataclass(frozen=True)
+class Look:
+    """What a picture looks like: its perceptual hash, of 64 bits, and a thumbnail.
 
-    It is decided in order, so that the first always stays, and depends on the hashes alone. Two
+    The hash (``imagehash.phash``) finds pairs quickly, and takes many of them for the same: it
+    knows no colour, and little else of a picture with one small thing in it. The thumbnail
+    confirms.
+    """
+
+    hash: int
+    thumbnail: bytes
+
+    @classmethod
+    def of(cls, image: Image.Image) -> Look:
+        import imagehash
+
+        small = image.resize(THUMBNAIL, Image.Resampling.BOX)
+        return cls(int(str(imagehash.phash(image)), 16), small.tobytes())
+
+    @classmethod
+    def parse(cls, text: str) -> Look:
+        """Inverse of ``str``."""
+        data = base64.b64decode(text)
+        return cls(int.from_bytes(data[: BITS // 8], "big"), data[BITS // 8 :])
+
+    def __str__(self) -> str:
+        return base64.b64encode(self.hash.to_bytes(BITS // 8, "big") + self.thumbnail).decode()
+
+    def like(self, other: Look, distance: int) -> bool:
+        """Whether both are one picture; their hashes may differ in ``distance`` bits."""
+        if (self.hash ^ other.hash).bit_count() > distance:
+            return False
+        mine, theirs = (
+            np.frombuffer(look.thumbnail, np.uint8).astype(np.int16) for look in (self, other)
+        )
+        return int(np.abs(mine - theirs).max()) <= TOLERANCE
+
+
+def duplicates(looks: Sequence[Look | None], distance: int) -> dict[int, int]:
+    """By position, the first earlier picture kept that is like it.
+
+    It is decided in order, so that the first always stays, and depends on the looks alone. Two
     hashes that differ in d bits agree in one of d + 1 bands of bits, so only those that share a
     band are compared.
 
     Args:
-        hashes: of 64 bits, None where there is no picture.
-        distance: below 0 there are no duplicates.
+        looks: None where there is no picture.
+        distance: as for :meth:`Look.like`; below 0 there are no duplicates.
     """
     if distance < 0:
         return {}
     edges = [BITS * i // (distance + 1) for i in range(distance + 2)]
     bands = [(low, (1 << (high - low)) - 1) for low, high in pairwise(edges)]
-    kept: list[dict[int, list[int]]] = [{} for _ in bands]
+    kept: list[dict[int, list[tuple[int, Look]]]] = [{} for _ in bands]
     found: dict[int, int] = {}
-    for i, value in enumerate(hashes):
-        if value is None:
+    for i, look in enumerate(looks):
+        if look is None:
             continue
+        keys = [look.hash >> low & mask for low, mask in bands]
         near = [
             j
-            for shared, (low, mask) in zip(kept, bands, strict=True)
-            for j in shared.get(value >> low & mask, ())
-            if (value ^ (hashes[j] or 0)).bit_count() <= distance
+            for shared, key in zip(kept, keys, strict=True)
+            for j, other in shared.get(key, ())
+            if look.like(other, distance)
         ]
         if near:
             found[i] = min(near)
             continue
-        for shared, (low, mask) in zip(kept, bands, strict=True):
-            shared.setdefault(value >> low & mask, []).append(i)
+        for shared, key in zip(kept, keys, strict=True):
+            shared.setdefault(key, []).append((i, look))
     return found

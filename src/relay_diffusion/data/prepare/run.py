@@ -25,7 +25,7 @@ from relay_diffusion.data.pictures.records import Records
 from relay_diffusion.data.prepare.blocklists import Blocklists
 from relay_diffusion.data.prepare.cascade import read_encoders
 from relay_diffusion.data.prepare.checking import Checker, checks_file
-from relay_diffusion.data.prepare.duplicates import duplicates
+from relay_diffusion.data.prepare.duplicates import Look, duplicates
 from relay_diffusion.data.prepare.encoding import Encoder
 from relay_diffusion.data.prepare.files import alone, put_text, sweep
 from relay_diffusion.data.prepare.manifest import (
@@ -75,13 +75,16 @@ def prepare(job: Job, pool: Pool) -> Manifest:
     records = open_records(job.pictures)
     plan = _plan(job, records)
     folders = (job.out, job.out / "checks", job.out / "shards")
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-    with alone(job.out):
+    try:
         for folder in folders:
-            sweep(folder)
-        begin(job.out, plan)
-        return _prepared(job, plan, records, pool)
+            folder.mkdir(parents=True, exist_ok=True)
+        with alone(job.out):
+            for folder in folders:
+                sweep(folder)
+            begin(job.out, plan)
+            return _prepared(job, plan, records, pool)
+    except OSError as error:
+        raise RelayError(f"cannot write to {job.out}: {error.strerror or error}") from error
 
 
 def _prepared(job: Job, plan: Plan, records: Records, pool: Pool) -> Manifest:
@@ -149,14 +152,14 @@ def _decided(
     duplicates, for which all of it has to be known."""
     rows: dict[int, list[Row]] = {}
     faults: Faults = {}
-    hashes: list[int | None] = [None] * len(records)
+    looks: list[Look | None] = [None] * len(records)
     for number in numbers:
         found = json.loads(checks_file(checks, number).read_text(encoding="utf-8"))
         faults |= {i: PictureFault(kind, detail) for i, kind, detail in found["faults"]}
         rows[number] = [(i, height, width) for i, height, width, _ in found["rows"]]
-        for i, _, _, value in found["rows"]:
-            hashes[i] = int(value, 16)
-    twice = duplicates(hashes, settings.duplicate_distance)
+        for i, _, _, look in found["rows"]:
+            looks[i] = Look.parse(look)
+    twice = duplicates(looks, settings.duplicate_distance)
     for i, first in twice.items():
         faults[i] = PictureFault("duplicate", f"of {records.key(first)}")
     kept = {number: [row for row in its if row[0] not in twice] for number, its in rows.items()}

@@ -26,7 +26,7 @@ class Settings:
         min_size: pictures with a shorter side are left out; 0 enlarges them.
         aspect_limit: pictures longer than so many times their shorter side are left out.
         duplicate_distance: bits of 64 in which the perceptual hashes of two pictures may differ for
-            the later one to be left out; -1 keeps all.
+            the later one to be left out, if their thumbnails agree; -1 keeps all.
         low_resolution: keep what relay and concat training need beside the latents.
         embeddings: keep the text encoder's output beside the tokens.
         dtype: of the text encoder; the autoencoder works in float32.
@@ -42,7 +42,7 @@ class Settings:
     link: str = "url"
     min_size: int = 0
     aspect_limit: float = 3.0
-    duplicate_distance: int = 0
+    duplicate_distance: int = 2
     low_resolution: bool = True
     embeddings: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
