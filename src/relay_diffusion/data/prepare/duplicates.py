@@ -13,8 +13,8 @@ from PIL import Image
 BITS = 64
 THUMBNAIL = (8, 8)
 TOLERANCE = 16
-"""Levels of 255. Copies in JPEG or at another size differ by less; different small things on a plain
-ground, which may share a hash, by more."""
+"""Levels of 255. Copies in JPEG or at another size differ by less; different small things on one
+plain ground, which may share a hash, by more."""
 
 
 @dataclass(frozen=True)
