@@ -16,6 +16,7 @@ from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.cached import text_is_fixed
 from relay_diffusion.training.data_settings import Data
+from relay_diffusion.training.distilling import DistillRecipe, distill, rounds_of
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.networks import build_networks, load_tokenizer
 from relay_diffusion.training.recipe import Recipe, recipe_from_dict
@@ -115,6 +116,32 @@ def test_embeddings_stand_in_for_a_fixed_text_encoder_only(out: Path, cascade_fo
         with torch.no_grad():
             losses[name] = objective.loss(batch, Draws.of_batch(0, "train", 0, 4))
     torch.testing.assert_close(losses["fixed"], losses["tokens"], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("stage", ["base", "relay"])
+def test_it_distils_from_the_cascade_that_prepared(
+    stage: str, out: Path, cascade_folder: Path, tmp_path: Path
+) -> None:
+    def recipe(teacher: Path) -> Recipe:
+        rounds = [{"num_steps": 2, "steps": 1}]
+        table: dict[str, Any] = {
+            "run": {"name": teacher.name, "objective": "distill", "steps": 1, "out": str(tmp_path)},
+            "data": {"source": "prepared", "path": str(out), "captions": LONG, "batch_size": 2},
+            "validation": {"every": 0},
+            "objective": {"teacher": str(teacher), "stage": stage, "rounds": rounds},
+        }
+        table["data"]["views"] = [{"size": 64}]
+        whole = recipe_from_dict(table, {"distill": DistillRecipe})
+        assert isinstance(whole, DistillRecipe)
+        return next(rounds_of(whole))
+
+    assert run(recipe(cascade_folder), make=distill)
+    other = tmp_path / "teacher"
+    shutil.copytree(cascade_folder, other)
+    shutil.rmtree(other / "vae")
+    changed(cascade_folder, "vae", other / "vae")
+    with pytest.raises(RelayError, match="was prepared with the vae"):
+        run(recipe(other), make=distill)
 
 
 def changed(cascade: Path, part: str, to: Path) -> str:

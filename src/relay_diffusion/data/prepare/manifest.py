@@ -108,7 +108,8 @@ def begin(folder: Path, plan: Plan) -> None:
         if table == "encoders" and key != "max_tokens":
             differs = mismatch(folder, key, str(theirs.get(name)), str(value))
         else:
-            shown = [str(v)[:SHOWN] for v in (theirs.get(name), value)]
+            length = None if table == "settings" else SHOWN  # all else here is hashes and counts
+            shown = [str(v)[:length] for v in (theirs.get(name), value)]
             differs = f"{folder} was begun with {name} {shown[0]}, and now it is {shown[1]}"
         raise RelayError(f"{differs}: give the same, or another --out")
 
