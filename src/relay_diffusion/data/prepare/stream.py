@@ -131,7 +131,9 @@ class PreparedStream:
         return replace(described, **tensors)
 
     def batch(self, step: int, batch_size: int, rows: range | None = None) -> PreparedBatch:
-        return self.draw(self.describe(step, batch_size, rows))
+        # Previews ask for it in the precision of the run, in which a CPU stacks no float16.
+        with torch.autocast("cpu", enabled=False):
+            return self.draw(self.describe(step, batch_size, rows))
 
     def caption_pairs(self, step: int, batch_size: int) -> list[tuple[str, str]]:
         """Two captions of each sample of a batch, of two fields where there are two.
