@@ -138,9 +138,13 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
                 with _evaluating(recipe, modules, ema, device):
                     pictures, columns = objective.preview()
                 journal.pictures(step, pictures, columns)
+            save_now = step % recipe.checkpoint.every == 0 or leave
             try:
-                checkpoints.settle(wait=False)
-                if step % recipe.checkpoint.every == 0 or leave:
+                checkpoints.settle(wait=save_now)
+            except RelayError as error:  # an earlier one, which no later one has to pay for
+                journal.say(step, str(error))
+            try:
+                if save_now:
                     save(step, wait=leave)
             except RelayError as error:
                 journal.say(step, str(error))
