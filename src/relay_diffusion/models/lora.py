@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import put
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 PARTS = ("base_unet", "relay_unet")
@@ -124,12 +124,9 @@ def write_adapter(
                 configs[f"{part}.{key}"] = sorted(value) if isinstance(value, set) else value
     metadata = {"format": "pt", "cascade": cascade, _CONFIG: json.dumps(configs, sort_keys=True)}
     folder.mkdir(parents=True, exist_ok=True)
-    file, aside = folder / LORA_FILE, folder / f".{LORA_FILE}.part"
-    try:
-        aside.write_bytes(save(tensors, metadata))
-        os.replace(aside, file)
-    finally:
-        aside.unlink(missing_ok=True)
+    file = folder / LORA_FILE
+    with put(file) as new:
+        new.write_bytes(save(tensors, metadata))
     return file
 
 

@@ -14,10 +14,10 @@ from safetensors.torch import load, save_file
 
 from relay_diffusion.data.prepare.blocklists import Blocklists
 from relay_diffusion.data.prepare.cascade import open_text_encoder, open_tokenizer, open_vae
-from relay_diffusion.data.prepare.files import alone, sweep
 from relay_diffusion.data.prepare.manifest import read_manifest
-from relay_diffusion.data.prepare.run import prepare
+from relay_diffusion.data.prepare.run import LOCK, prepare
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import lock, sweep
 from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.low_resolution import low_resolution
 from relay_diffusion.models.text import encode_text, tokenize
@@ -208,8 +208,10 @@ def test_settings_out_of_range_are_named(settings: dict[str, int], message: str)
 def test_two_runs_keep_out_of_each_others_way(cascade_folder: Path, tmp_path: Path) -> None:
     pictures, out = write_folder(tmp_path / "data", scribbles(4), "json"), tmp_path / "out"
     out.mkdir()
-    with alone(out), pytest.raises(RelayError, match="another relay prepare is at work in"):
-        made(pictures, out, cascade_folder)
+    with (out / LOCK).open("w") as held:
+        lock(held, "somebody else is at work")
+        with pytest.raises(RelayError, match="another relay prepare is at work in"):
+            made(pictures, out, cascade_folder)
     made(pictures, out, cascade_folder)
 
 

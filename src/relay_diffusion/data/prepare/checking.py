@@ -11,8 +11,8 @@ from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.pictures.opening import open_records
 from relay_diffusion.data.prepare.blocklists import Blocklists
 from relay_diffusion.data.prepare.duplicates import Look
-from relay_diffusion.data.prepare.files import put_text
 from relay_diffusion.data.prepare.settings import Settings
+from relay_diffusion.files import put_text
 
 LEAST = 256
 """Side at which a picture is decoded for its looks, where the format allows less than all of it."""

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 from relay_diffusion.config import from_dict, to_dict
 from relay_diffusion.data.prepare.cascade import Encoders
-from relay_diffusion.data.prepare.files import put_text
 from relay_diffusion.data.prepare.settings import Settings
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import put_text
 
 PLAN, MANIFEST, LEFT_OUT = "plan.json", "manifest.json", "left-out.jsonl"
 SHOWN = 12

@@ -27,7 +27,6 @@ from relay_diffusion.data.prepare.cascade import read_encoders
 from relay_diffusion.data.prepare.checking import Checker, checks_file
 from relay_diffusion.data.prepare.duplicates import Look, duplicates
 from relay_diffusion.data.prepare.encoding import Encoder
-from relay_diffusion.data.prepare.files import alone, put_text, sweep
 from relay_diffusion.data.prepare.manifest import (
     LEFT_OUT,
     MANIFEST,
@@ -40,6 +39,9 @@ from relay_diffusion.data.prepare.pool import Item, Pool, Work
 from relay_diffusion.data.prepare.settings import Settings
 from relay_diffusion.data.prepare.shard import Faults, ShardFile
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import lock, put_text, sweep
+
+LOCK = ".lock"
 
 Row = tuple[int, int, int]
 """Record, height, width."""
@@ -78,7 +80,12 @@ def prepare(job: Job, pool: Pool) -> Manifest:
     try:
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-        with alone(job.out):
+        with (job.out / LOCK).open("w") as held:
+            lock(
+                held,
+                f"another relay prepare is at work in {job.out}: wait for it, "
+                "or give another --out",
+            )
             for folder in folders:
                 sweep(folder)
             begin(job.out, plan)

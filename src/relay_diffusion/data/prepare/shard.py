@@ -17,9 +17,9 @@ from typing import Any
 from torch import Tensor
 
 from relay_diffusion.data.pictures.faults import PictureFault
-from relay_diffusion.data.prepare.files import put, put_text
 from relay_diffusion.data.prepare.manifest import Shard
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import put, put_text
 
 Faults = dict[int, PictureFault]
 """By record."""

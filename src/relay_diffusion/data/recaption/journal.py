@@ -13,6 +13,7 @@ from typing import IO
 from relay_diffusion.data.pictures.records import Place, Records
 from relay_diffusion.data.recaption.lines import json_line
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import lock
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,11 @@ class Journal:
                 "changed"
             ) from error
         with file:
-            _lock(file.fileno(), path)
+            lock(
+                file,
+                f"another relay recaption is at work on {path}; to share the work, give each its "
+                "own shards and its own --journal",
+            )
             content = path.read_bytes()
             file.truncate(content.rfind(b"\n") + 1)
             journal = cls(path)
@@ -128,18 +133,3 @@ def journal_path(records: Records, field: str) -> Path:
         return first / f".recaption.{field}.jsonl"
     folder = os.path.commonpath([file.parent for file in records.files()])
     return Path(folder) / f".recaption.{field}.jsonl"
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Until the file is closed. Windows, which has no fcntl, does without."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RelayError(
-            f"another relay recaption is at work on {path}; to share the work, give each its own "
-            "shards and its own --journal"
-        ) from error

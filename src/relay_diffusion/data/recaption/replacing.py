@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import SUFFIX, put
 
 
 @contextmanager
@@ -21,17 +20,9 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises: RelayError if the disk is full or the folder cannot be written.
     """
     target = path.resolve()  # a link stays a link
-    new = target.with_name(f".{target.name}.new")
     try:
-        try:
+        with put(target, target.with_name(f".{target.name}{SUFFIX}")) as new:
             yield new
-            with new.open("rb+") as file:
-                os.fsync(file.fileno())
-            if target.exists():
-                shutil.copymode(target, new)
-            new.replace(target)
-        finally:
-            new.unlink(missing_ok=True)
     except OSError as error:
         raise RelayError(
             f"{path} could not be written ({error.strerror or error}) and is as it was; the "
