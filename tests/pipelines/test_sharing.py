@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from relay_diffusion.data.prepare.cascade import open_vae, read_encoders
 from relay_diffusion.errors import RelayError
+from relay_diffusion.evaluation.entries import Entry
+from relay_diffusion.evaluation.painters import Where
+from relay_diffusion.evaluation.run import _asked
 from relay_diffusion.pipelines.assemble import DISTILLED, assemble, distilled_defaults
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
@@ -86,6 +90,31 @@ def test_a_cascade_saved_whole_needs_no_other(siblings: tuple[Path, Path], tmp_p
     shutil.rmtree(full)
     RelayPipeline.from_pretrained(tmp_path / "whole")
     with pytest.raises(RelayError, match=r"there is no cascade or folder '\.\./full'"):
+        RelayPipeline.from_pretrained(fast)
+
+
+def test_pictures_are_prepared_with_what_is_shared(siblings: tuple[Path, Path]) -> None:
+    full, fast = siblings
+    assert read_encoders(fast) == read_encoders(full)
+    ours, theirs = (open_vae(folder).state_dict() for folder in siblings)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_what_is_shared_is_part_of_what_a_model_is(siblings: tuple[Path, Path]) -> None:
+    full, fast = siblings
+    entry, where = Entry("fast", str(fast)), Where(torch.device("cpu"))
+    before = _asked(entry, where)
+    assert _asked(entry, where) == before
+    (full / "vae" / "config.json").write_text('{"changed": true}')
+    assert _asked(entry, where) != before
+
+
+def test_parts_that_are_shared_in_a_circle_are_an_error(siblings: tuple[Path, Path]) -> None:
+    full, fast = siblings
+    shutil.rmtree(full / "vae")
+    index = json.loads((full / "model_index.json").read_text())
+    (full / "model_index.json").write_text(json.dumps({**index, "shares": "../fast"}))
+    with pytest.raises(RelayError, match="shares its vae in a circle"):
         RelayPipeline.from_pretrained(fast)
 
 

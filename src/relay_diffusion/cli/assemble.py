@@ -37,11 +37,10 @@ def assemble(
     from relay_diffusion.data.scenes.words import words_of
     from relay_diffusion.data.scenes.world import World
     from relay_diffusion.errors import RelayError
-    from relay_diffusion.models.registry import INDEX, part_folder, related
+    from relay_diffusion.models.folder import part_folder, read_index, read_json, related
     from relay_diffusion.pipelines.assemble import assemble as build
     from relay_diffusion.pipelines.assemble import distilled_defaults
     from relay_diffusion.pipelines.components import CascadeComponents
-    from relay_diffusion.pipelines.folder import read_json
 
     config = apply_overrides({}, set_ or ())
     allowed = [
@@ -65,7 +64,7 @@ def assemble(
         scheduler = read_json(base, base / "scheduler" / "scheduler_config.json")
     else:
         lender = related(out, shares)
-        kept = read_json(lender, lender / INDEX)
+        kept = read_index(lender)
         config = {name: kept[name] for name in allowed if name in kept} | {
             **distilled_defaults(base, relay),
             "fast_sibling": None,

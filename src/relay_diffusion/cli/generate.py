@@ -77,7 +77,7 @@ def generate(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
 ) -> None:
     """Make pictures from prompts, each with its parameters inside."""
-    from relay_diffusion.models.registry import fast_sibling
+    from relay_diffusion.models.folder import fast_sibling
     from relay_diffusion.pipelines.metadata import Parameters, read_parameters, save_picture
     from relay_diffusion.pipelines.outputs import PictureFolder
 

@@ -50,7 +50,7 @@ def upscale(
     out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("pictures"),
 ) -> None:
     """Make a picture larger and finer."""
-    from relay_diffusion.models.registry import fast_sibling
+    from relay_diffusion.models.folder import fast_sibling
     from relay_diffusion.pipelines.metadata import read_record, save_picture
     from relay_diffusion.pipelines.outputs import PictureFolder
     from relay_diffusion.pipelines.pictures import check_pixels, open_picture

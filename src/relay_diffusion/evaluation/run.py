@@ -26,6 +26,7 @@ from relay_diffusion.evaluation.peers import PeerPainter, find_peer, first
 from relay_diffusion.evaluation.report import write_report
 from relay_diffusion.evaluation.results import gather
 from relay_diffusion.evaluation.suites.prompt import Suite
+from relay_diffusion.models.folder import shared_parts
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.pipelines.folder import check_cascade_folder
 from relay_diffusion.pipelines.grid import Grid
@@ -127,8 +128,10 @@ def _asked(entry: Entry, where: Where) -> dict[str, Any]:
     if entry.is_peer:
         _, folders = find_peer(entry)
     else:
-        folders = [resolve(entry.source)]
-        check_cascade_folder(folders[0])
+        folder = resolve(entry.source)
+        check_cascade_folder(folder)
+        lent = shared_parts(folder).items()
+        folders = [folder, *(owner / part for owner, parts in lent for part in parts)]
     on_gpu = where.device.type == "cuda"
     return {
         "weights": [fingerprint(folder) for folder in folders],

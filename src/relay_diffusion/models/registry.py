@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,47 +60,6 @@ def resolve(name_or_path: str | Path) -> Path:
     near = difflib.get_close_matches(name, PACKAGED, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"names are {', '.join(PACKAGED)}"
     raise RelayError(f"there is no cascade or folder {name!r}; {hint}")
-
-
-def related(folder: Path, name: str) -> Path:
-    """The folder of a cascade that the one in ``folder`` names: its fast sibling, or the one whose
-    parts it shares. Besides what :func:`resolve` takes, a path relative to ``folder``.
-
-    Raises: RelayError as :func:`resolve`.
-    """
-    beside = Path(os.path.normpath(folder / name))  # also of a folder that is yet to be made
-    return beside if name not in PACKAGED and beside.is_dir() else resolve(name)
-
-
-def part_folder(folder: Path, part: str) -> Path:
-    """Where a part of the cascade in ``folder`` lies: there, or in the cascade that it ``shares``.
-
-    Raises: RelayError if that cascade cannot be found.
-    """
-    own = folder / part
-    if own.is_dir():
-        return own
-    try:
-        shares = json.loads((folder / INDEX).read_text(encoding="utf-8")).get("shares")
-    except (OSError, ValueError, AttributeError):
-        return own  # which is missed by whoever opens it
-    return part_folder(related(folder, shares), part) if shares else own
-
-
-def fast_sibling(name_or_path: str | Path) -> str:
-    """The distilled cascade that was made of this one, as :func:`resolve` takes it.
-
-    Raises: RelayError if it names none.
-    """
-    folder = resolve(name_or_path)
-    index = folder / INDEX
-    name = json.loads(index.read_text()).get("fast_sibling") if index.is_file() else None
-    if not name:
-        raise RelayError(
-            f"{name_or_path} has no fast sibling: leave --fast out, or distil it "
-            "(docs/distillation.md)"
-        )
-    return str(name) if name in PACKAGED else str(related(folder, name))
 
 
 def list_cascades() -> Iterator[Cascade]:

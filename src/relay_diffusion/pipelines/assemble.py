@@ -11,10 +11,9 @@ from diffusers import AutoencoderDC, AutoencoderKL, UNet2DConditionModel
 from transformers import AutoTokenizer, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.registry import part_folder, related
+from relay_diffusion.models.folder import part_folder, read_json, related
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.pipelines.cascade import RelayPipeline
-from relay_diffusion.pipelines.folder import read_json
 
 DISTILLED = "distilled.json"
 """Written by ``training/distilling.py`` beside a student."""

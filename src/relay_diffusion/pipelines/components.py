@@ -12,15 +12,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.registry import fast_sibling as fast_sibling_of
-from relay_diffusion.models.registry import part_folder, resolve
+from relay_diffusion.models.folder import PARTS, part_folder, shared_parts
+from relay_diffusion.models.folder import fast_sibling as fast_sibling_of
+from relay_diffusion.models.registry import resolve
 from relay_diffusion.pipelines.devices import dtypes_of_parts
-from relay_diffusion.pipelines.folder import (
-    PARTS,
-    check_cascade_folder,
-    check_weights,
-    shared_parts,
-)
+from relay_diffusion.pipelines.folder import check_cascade_folder, check_weights
 from relay_diffusion.pipelines.notices import warn_once
 from relay_diffusion.pipelines.pictures import check_pixels
 from relay_diffusion.pipelines.prompting import as_list, encode_prompts, remarks_on

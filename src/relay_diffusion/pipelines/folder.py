@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from safetensors import safe_open
 from torch import nn
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.registry import INDEX, part_folder
+from relay_diffusion.models.folder import PARTS, part_folder, read_index, read_json
+from relay_diffusion.models.registry import INDEX
 
-PARTS = ("text_encoder", "tokenizer", "vae", "base_unet", "relay_unet", "scheduler")
 _CONFIGS = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}
 _WEIGHTLESS = ("tokenizer", "scheduler")
 
@@ -23,7 +21,7 @@ def check_cascade_folder(folder: Path, without: frozenset[str] = frozenset()) ->
     Args:
         without: parts that the caller brings along or does without.
     """
-    index = read_json(folder, folder / INDEX)
+    index = read_index(folder)
     kind = index.get("_class_name")
     if kind != "RelayPipeline":
         raise RelayError(f"{folder} is no relay cascade: its {INDEX} names a {kind}")
@@ -37,16 +35,6 @@ def check_cascade_folder(folder: Path, without: frozenset[str] = frozenset()) ->
                 f"{own.parent} is no complete cascade: {part}/ holds no .safetensors "
                 "with its weights"
             )
-
-
-def shared_parts(folder: Path) -> dict[Path, list[str]]:
-    """The parts that the cascade in ``folder`` has from others, by their folders."""
-    shared: dict[Path, list[str]] = {}
-    for part in PARTS:
-        owner = part_folder(folder, part).parent
-        if owner != folder:
-            shared.setdefault(owner, []).append(part)
-    return shared
 
 
 def check_weights(folder: Path, module: nn.Module) -> None:
@@ -65,17 +53,3 @@ def check_weights(folder: Path, module: nn.Module) -> None:
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise RelayError(f"{folder} lacks weights of the network: {', '.join(missing[:3])}{more}")
-
-
-def read_json(folder: Path, file: Path) -> dict[str, Any]:
-    """A JSON file of a cascade folder. Raises: RelayError if it is missing or damaged."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        missing = file.relative_to(folder)
-        raise RelayError(f"{folder} is no cascade: {missing} is missing") from None
-    except (OSError, ValueError) as error:
-        raise RelayError(f"{file} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise RelayError(f"{file} holds no table")
-    return content

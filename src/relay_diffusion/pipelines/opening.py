@@ -11,10 +11,11 @@ from torch import Tensor
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from relay_diffusion.models.folder import max_tokens_of, part_folder, read_index
 from relay_diffusion.models.lora import Adapter
-from relay_diffusion.models.registry import INDEX, part_folder, resolve
+from relay_diffusion.models.registry import resolve
 from relay_diffusion.pipelines.cascade import RelayPipeline
-from relay_diffusion.pipelines.folder import check_cascade_folder, read_json
+from relay_diffusion.pipelines.folder import check_cascade_folder
 from relay_diffusion.pipelines.prompts import expand_prompt, open_expander
 
 BARS: dict[str, Any] = {"leave": False, "disable": None}
@@ -95,10 +96,10 @@ def open_expansion(
     """
     folder = resolve(model)
     check_cascade_folder(folder)
-    config = read_json(folder, folder / INDEX)
+    config = read_index(folder)
     expander = open_expander(choice, config, expander_model)
     tokenizer = AutoTokenizer.from_pretrained(part_folder(folder, "tokenizer"))
-    max_tokens = config.get("max_tokens", 225)  # as in CascadeComponents
+    max_tokens = max_tokens_of(config)
 
     def expand(prompt: str, seed: int) -> str:
         if expander is None:

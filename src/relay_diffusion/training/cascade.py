@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.registry import INDEX, part_folder, resolve
+from relay_diffusion.models.folder import max_tokens_of, part_folder, read_index, read_json
+from relay_diffusion.models.registry import resolve
 
 STAGES = {"base": "base_unet", "relay": "relay_unet", "concat": "relay_unet"}
 """Folder of the UNet that an objective trains."""
@@ -35,7 +35,7 @@ def fill_from_cascade(tables: Mapping[str, Any]) -> Mapping[str, Any]:
     if objective in STAGES:
         parts["unet"] = str(part_folder(folder, STAGES[objective]))
     used = {
-        "max_tokens": index.get("max_tokens", 225),  # as in CascadeComponents
+        "max_tokens": max_tokens_of(index),
         "prediction_type": scheduler.get("prediction_type", "epsilon"),
     }
     filled = {**tables, "model": {**parts, **used, **model}}
@@ -53,12 +53,10 @@ def read_cascade(folder: Path, where: str) -> tuple[dict[str, Any], dict[str, An
         schedule is not the one that training has.
     """
     try:
-        index = json.loads((folder / INDEX).read_text())
-        scheduler = json.loads(
-            (part_folder(folder, "scheduler") / "scheduler_config.json").read_text()
-        )
-    except (OSError, ValueError) as error:
-        raise RelayError(f"{where}: {folder} is no cascade: {error}") from error
+        index, own = read_index(folder), part_folder(folder, "scheduler")
+        scheduler = read_json(own.parent, own / "scheduler_config.json")
+    except RelayError as error:
+        raise RelayError(f"{where}: {error}") from error
     wanted = {
         "beta_schedule": "scaled_linear",
         "beta_start": 0.00085,

@@ -28,7 +28,8 @@ from relay_diffusion.diffusion import (
 )
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.denoiser import Denoiser
-from relay_diffusion.models.registry import part_folder, resolve
+from relay_diffusion.models.folder import max_tokens_of, part_folder
+from relay_diffusion.models.registry import resolve
 from relay_diffusion.training import distributed
 from relay_diffusion.training.cached import check_prepared
 from relay_diffusion.training.cascade import LENT, read_cascade
@@ -128,7 +129,7 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     folder = resolve(settings.teacher)
     index, scheduler = read_cascade(folder, "objective.teacher")
     prediction_type = scheduler.get("prediction_type", "epsilon")
-    num_tokens = int(index.get("max_tokens", 225))  # as in CascadeComponents
+    num_tokens = max_tokens_of(index)
     parts = {part: str(part_folder(folder, part)) for part in LENT}
     vae = build_vae(parts["vae"]).to(device)
     text_encoder = build_text_encoder(parts["text_encoder"], 0).to(device)

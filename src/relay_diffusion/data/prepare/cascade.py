@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.folder import max_tokens_of, part_folder, read_index
 from relay_diffusion.models.hashes import network_hash, tokenizer_hash
 from relay_diffusion.models.registry import resolve
 
@@ -29,10 +29,10 @@ class Encoders:
 def read_encoders(folder: Path) -> Encoders:
     """Of the cascade in ``folder``. Raises: RelayError if a part is missing."""
     return Encoders(
-        vae=network_hash(folder / "vae"),
-        text_encoder=network_hash(folder / "text_encoder"),
+        vae=network_hash(part_folder(folder, "vae")),
+        text_encoder=network_hash(part_folder(folder, "text_encoder")),
         tokenizer=tokenizer_hash(open_tokenizer(folder)),
-        max_tokens=int(_index(folder).get("max_tokens", 225)),
+        max_tokens=max_tokens_of(read_index(folder)),
     )
 
 
@@ -42,7 +42,7 @@ def cascade_folder(model: str) -> tuple[Path, int]:
     Raises: RelayError if it is none.
     """
     folder = resolve(model)
-    return folder, int(_index(folder).get("base_size", 512))
+    return folder, int(read_index(folder).get("base_size", 512))
 
 
 def open_vae(folder: Path) -> Any:
@@ -50,7 +50,9 @@ def open_vae(folder: Path) -> Any:
     from diffusers import AutoModel
 
     _quietly()
-    return AutoModel.from_pretrained(str(folder / "vae")).float().eval().requires_grad_(False)
+    return (
+        AutoModel.from_pretrained(str(part_folder(folder, "vae"))).float().eval().requires_grad_(False)
+    )
 
 
 def open_text_encoder(folder: Path, dtype: str) -> Any:
@@ -58,7 +60,8 @@ def open_text_encoder(folder: Path, dtype: str) -> Any:
     from transformers import T5EncoderModel
 
     _quietly()
-    encoder = T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=getattr(torch, dtype))
+    own = part_folder(folder, "text_encoder")
+    encoder = T5EncoderModel.from_pretrained(own, dtype=getattr(torch, dtype))
     return encoder.eval().requires_grad_(False)
 
 
@@ -66,20 +69,12 @@ def open_tokenizer(folder: Path) -> Any:
     """Raises: RelayError if there is none."""
     from transformers import AutoTokenizer
 
+    own = part_folder(folder, "tokenizer")
     try:
-        return AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        return AutoTokenizer.from_pretrained(own, local_files_only=True)
     except (OSError, ValueError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RelayError(f"{folder / 'tokenizer'} holds no tokenizer: {first}") from error
-
-
-def _index(folder: Path) -> dict[str, Any]:
-    file = folder / "model_index.json"
-    try:
-        index: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RelayError(f"{folder} is no cascade: {file.name} cannot be read: {error}") from error
-    return index
+        raise RelayError(f"{own} holds no tokenizer: {first}") from error
 
 
 def _quietly() -> None:

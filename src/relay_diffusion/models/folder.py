@@ -1,0 +1,95 @@
+"""A cascade's folder: what it says of itself, and where its parts lie."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.models.registry import INDEX, PACKAGED, resolve
+
+PARTS = ("text_encoder", "tokenizer", "vae", "base_unet", "relay_unet", "scheduler")
+
+
+def read_json(folder: Path, file: Path) -> dict[str, Any]:
+    """A JSON file of a cascade folder. Raises: RelayError if it is missing or damaged."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        missing = file.relative_to(folder)
+        raise RelayError(f"{folder} is no cascade: {missing} is missing") from None
+    except (OSError, ValueError) as error:
+        raise RelayError(f"{file} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise RelayError(f"{file} holds no table")
+    return content
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """``model_index.json``: the parts' classes, and what ``RelayPipeline.__init__`` takes.
+
+    Raises: RelayError if it is missing or damaged.
+    """
+    return read_json(folder, folder / INDEX)
+
+
+def max_tokens_of(index: Mapping[str, Any]) -> int:
+    """Length of prompts; where a cascade does not say, as in ``RelayPipeline.__init__``."""
+    return int(index.get("max_tokens", 225))
+
+
+def related(folder: Path, name: str) -> Path:
+    """The folder of a cascade that the one in ``folder`` names: its fast sibling, or the one whose
+    parts it shares. Besides what ``resolve`` takes, a path relative to ``folder``.
+
+    Raises: RelayError as ``resolve``.
+    """
+    beside = Path(os.path.normpath(folder / name))  # also of a folder that is yet to be made
+    return beside if name not in PACKAGED and beside.is_dir() else resolve(name)
+
+
+def part_folder(folder: Path, part: str) -> Path:
+    """Where a part of the cascade in ``folder`` lies: there, or in the cascade that it ``shares``;
+    there too if nobody has it, to be missed by whoever opens it.
+
+    Raises: RelayError if that cascade cannot be found.
+    """
+    seen: list[Path] = []
+    owner = folder
+    while not (owner / part).is_dir():
+        seen.append(owner)
+        shares = read_index(owner).get("shares") if (owner / INDEX).is_file() else None
+        if not shares:
+            return folder / part
+        owner = related(owner, shares)
+        if owner in seen:
+            raise RelayError(f"{folder} shares its {part} in a circle, by way of {owner}")
+    return owner / part
+
+
+def shared_parts(folder: Path) -> dict[Path, list[str]]:
+    """The parts that the cascade in ``folder`` has from others, by their folders."""
+    shared: dict[Path, list[str]] = {}
+    for part in PARTS:
+        owner = part_folder(folder, part).parent
+        if owner != folder:
+            shared.setdefault(owner, []).append(part)
+    return shared
+
+
+def fast_sibling(name_or_path: str | Path) -> str:
+    """The distilled cascade that was made of this one, as ``resolve`` takes it.
+
+    Raises: RelayError if it names none.
+    """
+    folder = resolve(name_or_path)
+    name = read_index(folder).get("fast_sibling")
+    if not name:
+        raise RelayError(
+            f"{name_or_path} has no fast sibling: leave --fast out, or distil it "
+            "(docs/distillation.md)"
+        )
+    return str(name) if name in PACKAGED else str(related(folder, name))
