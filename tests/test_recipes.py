@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from relay_diffusion.cli.train import objectives
 from relay_diffusion.data.scenes.stream import SceneStream
 from relay_diffusion.data.scenes.world import World
 from relay_diffusion.data.view import View
-from relay_diffusion.evaluation.judge.training import JudgeRecipe, judge
-from relay_diffusion.training.distilling import DistillRecipe, distill, rounds_of
-from relay_diffusion.training.recipe import RECIPES, recipe_from_dict
-from relay_diffusion.training.run import make_objective, run
+from relay_diffusion.training.distilling import DistillRecipe, rounds_of
+from relay_diffusion.training.recipe import recipe_from_dict
+from relay_diffusion.training.run import run
 from tests.data.shapes import shapes_atlas
 
 FOLDER = Path(__file__).parents[1] / "recipes"
@@ -56,7 +56,7 @@ def test_a_shipped_recipe_makes_a_step(path: Path, tmp_path: Path) -> None:
         view.update(size=64, crop=0)
     if table["data"].get("source") == "prepared":  # tests/cli/test_tutorial.py runs them on some
         table["data"] = {key: table["data"][key] for key in ("batch_size", "views")}
-    kinds = {**RECIPES, "judge": JudgeRecipe, "distill": DistillRecipe}
+    kinds, maker = objectives()
     recipe = recipe_from_dict(table, kinds)
     if isinstance(recipe, DistillRecipe):
         recipe = next(rounds_of(recipe))
@@ -67,7 +67,6 @@ def test_a_shipped_recipe_makes_a_step(path: Path, tmp_path: Path) -> None:
         views = tuple(replace(view, size=64, crop=0) for view in views)
         return SceneStream(World.by_name(recipe.data.world), atlas, views, split=split)
 
-    makers = {JudgeRecipe: judge, DistillRecipe: distill}
-    assert run(recipe, source=source, make=makers.get(type(recipe), make_objective))
+    assert run(recipe, source=source, make=maker(recipe))
     weights = list((recipe.folder / "export").rglob("*.safetensors"))
     assert weights

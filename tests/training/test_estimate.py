@@ -13,7 +13,7 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.training.activations import checkpoint_activations
 from relay_diffusion.training.build import networks_of
 from relay_diffusion.training.draws import Draws
-from relay_diffusion.training.estimate import Estimate, estimate, insist_on_memory
+from relay_diffusion.training.estimate import Estimate, Weights, estimate, insist_on_memory
 from relay_diffusion.training.recipe import Recipe, read_recipe
 from relay_diffusion.training.run import summary
 from relay_diffusion.training.throughput import training_flops
@@ -88,7 +88,7 @@ def test_full_size_recipes_are_described_without_weights(name: str) -> None:
 
 
 def test_what_cannot_fit_is_refused_before_it_is_built() -> None:
-    huge = Estimate(flops=1, learning=10**15, fixed=0, activations=0)
+    huge = Weights(learning=10**15, fixed=0)
     with pytest.raises(RelayError, match=r"GiB on each of 8 devices, and cpu has"):
         insist_on_memory(huge, 8, CPU)
-    insist_on_memory(Estimate(1, 1000, 1000, 10**18), 1, CPU)
+    insist_on_memory(Weights(1000, 1000), 1, CPU)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from relay_diffusion.training.recipe import Recipe
+    from relay_diffusion.training.run import Make
 
 
 def train(
@@ -34,13 +39,11 @@ def train(
     complete is passed over with --resume, so that one command line, run again,
     takes up a whole series where it stopped.
     """
-    from relay_diffusion.evaluation.judge.training import JudgeRecipe, judge
-    from relay_diffusion.training.distilling import DistillRecipe, distill, rounds_of
-    from relay_diffusion.training.recipe import RECIPES, Recipe, read_recipe
-    from relay_diffusion.training.run import Make, make_objective, run, summary
+    from relay_diffusion.training.distilling import DistillRecipe, rounds_of
+    from relay_diffusion.training.recipe import read_recipe
+    from relay_diffusion.training.run import run, summary
 
-    kinds = {**RECIPES, "judge": JudgeRecipe, "distill": DistillRecipe}
-    makers: dict[type[Recipe], Make] = {JudgeRecipe: judge, DistillRecipe: distill}
+    kinds, maker = objectives()
     begun = time.monotonic()
 
     def say(text: str) -> None:
@@ -57,9 +60,21 @@ def train(
             if dry_run:
                 typer.echo(summary(recipe))
                 continue
-            whole_run = run(recipe, resume, make=makers.get(type(recipe), make_objective))
+            whole_run = run(recipe, resume, make=maker(recipe))
             if whole_run:
                 say(f"done: {recipe.folder / 'export'}")
             else:
                 say(f"stopped before the end of {path}: the same with --resume goes on")
                 return
+
+
+def objectives() -> tuple[dict[str, type[Recipe]], Callable[[Recipe], Make]]:
+    """All that can be trained: recipes by ``run.objective``, and what makes their objectives."""
+    from relay_diffusion.evaluation.judge.training import JudgeRecipe, judge
+    from relay_diffusion.training.distilling import DistillRecipe, distill
+    from relay_diffusion.training.recipe import RECIPES
+    from relay_diffusion.training.run import make_objective
+
+    makers: dict[type[Recipe], Make] = {JudgeRecipe: judge, DistillRecipe: distill}
+    kinds = {**RECIPES, "judge": JudgeRecipe, "distill": DistillRecipe}
+    return kinds, lambda recipe: makers.get(type(recipe), make_objective)

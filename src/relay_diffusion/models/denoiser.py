@@ -64,7 +64,7 @@ class Denoiser:
         dtype = unet.dtype  # asked once: diffusers walks all parameters for it
         context = context.to(dtype)
         guidance_cond = self._guidance(guidance, context)
-        size = {"text_embeds": self._whole_text(context), "time_ids": vector.float()}
+        size = {"text_embeds": whole_text(unet, context), "time_ids": vector.float()}
 
         def denoise(z: Tensor, sigma: Tensor) -> Tensor:
             c_in = (sigma**2 + 1).rsqrt().reshape(-1, 1, 1, 1)
@@ -81,23 +81,6 @@ class Denoiser:
 
         return denoise
 
-    def _whole_text(self, context: Tensor) -> Tensor:
-        """What a network reads of the text beside its size conditioning, (B, D) or (B, 0).
-
-        Nothing in CogView3. A network whose conditioning vector has room for D more numbers gets
-        the mean over positions there, as SDXL (arXiv:2307.01952) gets a pooled embedding: each of
-        its blocks knows what the picture is of, before cross-attention has learned where to look.
-        """
-        config = self.unet.config
-        vector_width = config.projection_class_embeddings_input_dim
-        room = vector_width - 6 * config.addition_time_embed_dim
-        if room not in (0, context.shape[-1]):
-            raise RelayError(
-                f"this network's conditioning vector has {vector_width} numbers, {room} more than "
-                f"six sizes take; that must be 0, or {context.shape[-1]} for the mean of the text"
-            )
-        return context.mean(1) if room else context.new_zeros(len(context), 0)
-
     def _guidance(self, guidance: Tensor | float | None, context: Tensor) -> Tensor | None:
         width = self.unet.config.time_cond_proj_dim
         if (width is None) != (guidance is None):
@@ -110,3 +93,21 @@ class Denoiser:
             return None
         scale = torch.as_tensor(guidance, dtype=torch.float32, device=context.device)
         return guidance_embedding(scale.expand(len(context)), width).to(context.dtype)
+
+
+def whole_text(unet: Any, context: Tensor) -> Tensor:
+    """What a network reads of the text beside its size conditioning, (B, D) or (B, 0).
+
+    Nothing in CogView3. A network whose conditioning vector has room for D more numbers gets
+    the mean over positions there, as SDXL (arXiv:2307.01952) gets a pooled embedding: each of
+    its blocks knows what the picture is of, before cross-attention has learned where to look.
+    """
+    config = unet.config
+    vector_width = config.projection_class_embeddings_input_dim
+    room = vector_width - 6 * config.addition_time_embed_dim
+    if room not in (0, context.shape[-1]):
+        raise RelayError(
+            f"this network's conditioning vector has {vector_width} numbers, {room} more than "
+            f"six sizes take; that must be 0, or {context.shape[-1]} for the mean of the text"
+        )
+    return context.mean(1) if room else context.new_zeros(len(context), 0)

@@ -11,13 +11,27 @@ import torch
 from torch import Tensor, nn
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.denoiser import whole_text
 from relay_diffusion.training.activations import checkpoint_activations
 from relay_diffusion.training.networks import Networks
-from relay_diffusion.training.recipe import BaseRecipe, ConcatRecipe, Recipe, RelayRecipe
+from relay_diffusion.training.recipe import BaseRecipe, DenoisingRecipe, Recipe
 from relay_diffusion.training.throughput import training_flops
 
 STATE_BYTES = 5 * 4
 """Of a weight that learns: itself, its gradient, two moments and its average, in float32."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Numbers of a stage's networks: those that learn, and those that stay ``fixed``."""
+
+    learning: int
+    fixed: int
+
+    def bytes_per_device(self, num_devices: int) -> float:
+        """With all that a run keeps of them, in float32. What learns is shared out over
+        ``num_devices``, what does not is whole on each."""
+        return self.learning * STATE_BYTES / num_devices + self.fixed * 4
 
 
 @dataclass(frozen=True)
@@ -26,20 +40,38 @@ class Estimate:
 
     Attributes:
         flops: of one step, encoding included, all processes together.
-        learning, fixed: weights that learn, that do not.
         activations: bytes of one sample between its forward and its backward pass.
     """
 
     flops: float
-    learning: int
-    fixed: int
+    weights: Weights
     activations: int
 
     def bytes_per_device(self, num_devices: int, samples: float) -> float:
-        """At most so much is held at once on each of ``num_devices``, ``samples`` at a time. What
-        learns is sharded, what does not is whole on each."""
-        states = self.learning * STATE_BYTES / num_devices
-        return states + self.fixed * 4 + self.activations * samples
+        """At most so much is held at once on each of ``num_devices``, ``samples`` at a time."""
+        return self.weights.bytes_per_device(num_devices) + self.activations * samples
+
+
+def count_weights(recipe: Recipe, networks: Networks) -> Weights | None:
+    """Of a recipe's networks, which need no weights for it; None if it trains no stage. What will
+    not learn no longer asks for gradients."""
+    if not isinstance(recipe, DenoisingRecipe):
+        return None
+    trained = _trained(recipe, networks)
+    counts = {True: 0, False: 0}
+    for name, module in networks.modules().items():
+        if name not in trained or recipe.optimizer.scales.get(name) == 0:
+            module.requires_grad_(False)
+        for parameter in module.parameters():
+            counts[parameter.requires_grad] += parameter.numel()
+    return Weights(counts[True], counts[False])
+
+
+def _trained(recipe: DenoisingRecipe, networks: Networks) -> dict[str, nn.Module]:
+    trained: dict[str, nn.Module] = {"unet": networks.unet}
+    if isinstance(recipe, BaseRecipe) and not recipe.lora:
+        trained["text_encoder"] = networks.text_encoder
+    return trained
 
 
 def estimate(recipe: Recipe, networks: Networks) -> Estimate | None:
@@ -49,20 +81,14 @@ def estimate(recipe: Recipe, networks: Networks) -> Estimate | None:
     Activations are counted in the precision of the passes; normalisations keep some of theirs in
     float32, and buffers of the library come on top.
     """
-    if not isinstance(recipe, BaseRecipe | ConcatRecipe | RelayRecipe):
+    weights = count_weights(recipe, networks)
+    if weights is None:
         return None
-    trained: dict[str, nn.Module] = {"unet": networks.unet}
-    if isinstance(recipe, BaseRecipe) and not recipe.lora:
-        trained["text_encoder"] = networks.text_encoder
-    for name, module in networks.modules().items():
-        if name not in trained or recipe.optimizer.scales.get(name) == 0:
-            module.requires_grad_(False)
-        if recipe.run.dtype == "bfloat16":
-            module.to(torch.bfloat16)
-    counts = {True: 0, False: 0}
-    for module in networks.modules().values():
-        for parameter in module.parameters():
-            counts[parameter.requires_grad] += parameter.numel()
+    assert isinstance(recipe, DenoisingRecipe)
+    trained = _trained(recipe, networks)
+    if recipe.run.dtype == "bfloat16":
+        for module in networks.modules().values():
+            nn.Module.to(module, torch.bfloat16)  # diffusers' own warns of nothing
 
     with torch.device("meta"):
         inputs = _inputs(recipe, networks)
@@ -82,8 +108,7 @@ def estimate(recipe: Recipe, networks: Networks) -> Estimate | None:
     per_sample = passes + pictures * encoding / recipe.data.reuse
     return Estimate(
         flops=per_sample * recipe.data.batch_size,
-        learning=counts[True],
-        fixed=counts[False],
+        weights=weights,
         activations=activations,
     )
 
@@ -102,9 +127,7 @@ def _inputs(recipe: Recipe, networks: Networks) -> dict[str, Tensor]:
 
 
 def _denoise(unet: Any, inputs: dict[str, Tensor], context: Tensor) -> Tensor:
-    config = unet.config
-    room = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-    size = {"text_embeds": context.mean(1)[:, :room], "time_ids": inputs["time_ids"]}
+    size = {"text_embeds": whole_text(unet, context), "time_ids": inputs["time_ids"]}
     output: Tensor = unet(
         inputs["z"],
         inputs["t"],
@@ -167,13 +190,13 @@ def describe(recipe: Recipe, needs: Estimate) -> list[str]:
     return lines
 
 
-def insist_on_memory(needs: Estimate, num_devices: int, device: torch.device) -> None:
+def insist_on_memory(weights: Weights, num_devices: int, device: torch.device) -> None:
     """Raises: RelayError if not even weights and optimiser fit on the device."""
     if device.type == "cuda":
         available = torch.cuda.get_device_properties(device).total_memory
     else:
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    least = needs.bytes_per_device(num_devices, 0)
+    least = weights.bytes_per_device(num_devices)
     if least > available:
         raise RelayError(
             f"the weights, gradients, optimiser and average of this recipe take "

@@ -11,7 +11,7 @@ from relay_diffusion.config import dump_toml
 from relay_diffusion.training import distributed
 from relay_diffusion.training.build import networks_of, objective_of, pick_device
 from relay_diffusion.training.cached import text_is_fixed
-from relay_diffusion.training.estimate import describe, estimate, insist_on_memory
+from relay_diffusion.training.estimate import count_weights, describe, estimate, insist_on_memory
 from relay_diffusion.training.feed import Source
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.networks import num_parameters
@@ -54,9 +54,9 @@ def _insist_on_memory(recipe: Recipe, device: torch.device) -> None:
     """Before anything is loaded. Raises: RelayError if the recipe cannot fit."""
     if recipe.run.objective in RECIPES:
         with torch.device("meta"):
-            needs = estimate(recipe, networks_of(recipe, _tokenizer(recipe)))
-        if needs is not None:
-            insist_on_memory(needs, distributed.world_size(), device)
+            weights = count_weights(recipe, networks_of(recipe, _tokenizer(recipe)))
+        if weights is not None:
+            insist_on_memory(weights, distributed.world_size(), device)
 
 
 def summary(recipe: Recipe) -> str:
