@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from relay_diffusion.data.batch import PictureBatch
 from relay_diffusion.data.view import View
 from relay_diffusion.training import loop
 from relay_diffusion.training.build import pick_device
@@ -35,16 +35,10 @@ class Noise:
 
     views: Sequence[View]
 
-    @dataclass(frozen=True)
-    class Batch:
-        x: Tensor
-        captions: list[str]
-        time_ids: Tensor
-
-    def batch(self, step: int, batch_size: int, rows: range | None = None) -> Noise.Batch:
+    def batch(self, step: int, batch_size: int, rows: range | None = None) -> PictureBatch:
         num, side = len(rows or range(batch_size)), self.views[0].side
         x = torch.rand(num, 3, side, side) * 2 - 1
-        return self.Batch(x, ["a cat"] * num, torch.tensor([[float(side)] * 6] * num))
+        return PictureBatch(x, ["a cat"] * num, torch.tensor([[float(side)] * 6] * num))
 
 
 class Stopwatch:

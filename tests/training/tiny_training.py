@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from relay_diffusion.data.batch import PictureBatch
 from relay_diffusion.data.view import View
 from relay_diffusion.training.build import networks_of, objective_of
 from relay_diffusion.training.checkpoint import Checkpoints
@@ -61,13 +62,7 @@ class Squares:
     split: str
     views: Sequence[View]
 
-    @dataclass(frozen=True)
-    class Batch:
-        x: Tensor
-        captions: list[str]
-        time_ids: Tensor
-
-    def batch(self, step: int, batch_size: int, rows: range | None = None) -> Squares.Batch:
+    def batch(self, step: int, batch_size: int, rows: range | None = None) -> PictureBatch:
         side = self.views[0].side
         pictures, captions = [], []
         for row in range(batch_size) if rows is None else rows:
@@ -81,7 +76,7 @@ class Squares:
             pictures.append(x)
             captions.append(f"a {colour} square")
         time_ids = torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32)
-        return self.Batch(torch.stack(pictures), captions, time_ids.expand(len(captions), 6))
+        return PictureBatch(torch.stack(pictures), captions, time_ids.expand(len(captions), 6))
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

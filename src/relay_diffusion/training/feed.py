@@ -138,6 +138,12 @@ def _whole_batches(shares: Tensor) -> Tensor:
     return by_process.transpose(0, 1).flatten(0, 2)
 
 
+def as_in_training(device: torch.device) -> torch.autocast:
+    """Inside, pictures are made and encoded in the precision of the feed, not in that of the run,
+    which surrounds validation and previews."""
+    return torch.autocast(device.type, enabled=False)
+
+
 def held_out(
     source: Source,
     prepare: Callable[[Pictures, Draws], Batch],
@@ -146,11 +152,10 @@ def held_out(
     batch_size: int,
     device: torch.device,
 ) -> list[Batch]:
-    """The first ``num_pictures`` held-out pictures, prepared, the same in every run, and in the
-    precision that training prepares in."""
+    """The first ``num_pictures`` held-out pictures, prepared, the same in every run."""
     stream = source("held-out", views)
     batches = []
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with torch.no_grad(), as_in_training(device):
         for index, start in enumerate(range(0, num_pictures, batch_size)):
             size = min(batch_size, num_pictures - start)
             draws = Draws.of_batch(0, "held-out", index, size, device)

@@ -13,7 +13,7 @@ from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.low_resolution import low_resolution
 from relay_diffusion.models.text import encode_text, tokenize
 from relay_diffusion.training.draws import Draws
-from relay_diffusion.training.feed import Source
+from relay_diffusion.training.feed import Source, as_in_training
 from relay_diffusion.training.latents import clean_latents, low_resolution_latents
 from relay_diffusion.training.networks import Networks
 from relay_diffusion.training.recipe import BaseRecipe, ConcatRecipe, RelayRecipe
@@ -29,7 +29,8 @@ def preview_base(
     """Pictures for the recipe's prompts, or for held-out captions; fixed noise, 8 in a row."""
     prompts = list(recipe.preview.prompts)
     num = len(prompts) or recipe.preview.num_pictures
-    held = source("held-out", recipe.data.views[:1]).batch(0, num)
+    with as_in_training(device):
+        held = source("held-out", recipe.data.views[:1]).batch(0, num)
     prompts = prompts or list(held.captions)
     denoise = _guided(networks, denoiser, prompts, held.time_ids.to(device), recipe)
     shape = clean_latents(networks, held, device).shape[1:]
@@ -48,7 +49,8 @@ def preview_upscaling(
 ) -> tuple[Tensor, int]:
     """Held-out pictures in threes: the low-resolution one enlarged, the stage's, the truth."""
     side = recipe.data.views[0].side
-    held = source("held-out", (View(side),)).batch(0, recipe.preview.num_pictures)
+    with as_in_training(device):
+        held = source("held-out", (View(side),)).batch(0, recipe.preview.num_pictures)
     all_through = torch.ones(len(held.captions), dtype=torch.bool, device=device)
     if isinstance(held, PreparedBatch):
         z_lr = low_resolution_latents(networks, held, all_through, device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic
 
@@ -59,55 +59,42 @@ def open_source(data: Data, seed: int, device: torch.device, embeddings: bool = 
     Raises: RelayError if the atlas is not there, or lacks a drawing; if there are no pictures at
         ``data.path``, or its captions are not those of the recipe.
     """
-    if data.source == "prepared":
-        return _prepared(data, seed, device, embeddings and data.embeddings)
-    if data.source == "pictures":
-        return _pictures(data, seed, device)
+    make = {"scenes": _scenes, "pictures": _pictures, "prepared": _prepared}[data.source]
+    stream_of = make(data, device, embeddings)
+
+    def source(split: Split, views: Sequence[View]) -> Stream:
+        if split == "held-out":
+            return stream_of(split, views, 0)
+        stream = stream_of(split, views, seed)
+        return Ahead(stream, data.workers) if data.workers else stream
+
+    return source
+
+
+StreamOf = Callable[[Split, Sequence[View], int], DescribedStream[Any]]
+"""(split, views, seed) -> stream."""
+
+
+def _scenes(data: Data, device: torch.device, embeddings: bool) -> StreamOf:
     world = open_world(data)
     atlas = Atlas.load(data.atlas, world.subjects).to(device)
-
-    def source(split: Split, views: Sequence[View]) -> Stream:
-        stream = SceneStream(
-            world,
-            atlas,
-            views,
-            seed if split == "train" else 0,
-            split,
-            data.short_captions,
-        )
-        return Ahead(stream, data.workers) if split == "train" and data.workers else stream
-
-    return source
+    return lambda split, views, seed: SceneStream(
+        world, atlas, views, seed, split, data.short_captions
+    )
 
 
-def _pictures(data: Data, seed: int, device: torch.device) -> Source:
+def _pictures(data: Data, device: torch.device, embeddings: bool) -> StreamOf:
     collection = open_collection(data.path, data.captions, data.min_size, data.held_out)
-
-    def source(split: Split, views: Sequence[View]) -> Stream:
-        stream = PictureStream(
-            collection,
-            views,
-            seed if split == "train" else 0,
-            split,
-            data.multiple,
-            data.max_aspect,
-            device,
-        )
-        return Ahead(stream, data.workers) if split == "train" and data.workers else stream
-
-    return source
+    return lambda split, views, seed: PictureStream(
+        collection, views, seed, split, data.multiple, data.max_aspect, device
+    )
 
 
-def _prepared(data: Data, seed: int, device: torch.device, embeddings: bool) -> Source:
+def _prepared(data: Data, device: torch.device, embeddings: bool) -> StreamOf:
     prepared = Prepared(Path(data.path), data.captions, data.held_out)
-
-    def source(split: Split, views: Sequence[View]) -> Stream:
-        # The view is the one that was prepared, which check_prepared holds the recipe to.
-        own = seed if split == "train" else 0
-        stream = PreparedStream(prepared, own, split, embeddings, device)
-        return Ahead(stream, data.workers) if split == "train" and data.workers else stream
-
-    return source
+    wanted = embeddings and data.embeddings
+    # The view is the one that was prepared, which check_prepared holds the recipe to.
+    return lambda split, views, seed: PreparedStream(prepared, seed, split, wanted, device)
 
 
 class Ahead(Generic[Described]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from relay_diffusion.errors import RelayError
@@ -52,3 +52,22 @@ class CaptionMix:
             return None
         rest = {name: text for name, text in captions.items() if text != first}
         return first, self.choose(rest, draw) or first
+
+    def pairs(
+        self, records: Iterable[Mapping[str, str]], seed: int, first: int
+    ) -> list[tuple[str, str]]:
+        """A pair of the captions of each record.
+
+        Args:
+            seed: of the stream.
+            first: number of the first record in the stream, which the draws depend on.
+        Raises: RelayError if there is one field only.
+        """
+        if len(self.weights) < 2:
+            raise RelayError("pairs of captions need two fields: name two in data.captions")
+        pairs = []
+        for number, captions in enumerate(records, first):
+            pair = self.pair(captions, random.Random(f"pair {seed} {number}"))
+            assert pair is not None  # those without captions were left out
+            pairs.append(pair)
+        return pairs

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from relay_diffusion.data.buckets import Bucket
 from relay_diffusion.data.pictures.decoding import decode
@@ -41,3 +42,8 @@ def cropped(
     top, left = corner(height - bucket.height), corner(width - bucket.width)
     image = image.crop((left, top, left + bucket.width, top + bucket.height))
     return np.asarray(image), [*(original or stored), top, left, bucket.height, bucket.width]
+
+
+def as_input(pixels: Tensor) -> Tensor:
+    """Pictures (B, H, W, 3) uint8 as networks take them, (B, 3, H, W) float32 in [-1, 1]."""
+    return (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()

@@ -25,20 +25,29 @@ Kind = Literal[
 ]
 
 
-class PictureFault(Exception):
-    """A record that cannot be used. It is counted, listed and left out, and never ends a run.
+class Fault(Exception):
+    """Why something cannot be used.
 
     Attributes:
         kind: the reason, to count by.
         detail: more of it, such as "100x80, needs 512x512"; may be empty.
     """
 
-    def __init__(self, kind: Kind, detail: str = "") -> None:
+    def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(kind, detail)
         self.kind, self.detail = kind, detail
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+
+class PictureFault(Fault):
+    """A record that cannot be used. It is counted, listed and left out, and never ends a run."""
+
+    kind: Kind
+
+    def __init__(self, kind: Kind, detail: str = "") -> None:
+        super().__init__(kind, detail)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relay_diffusion.data.batch import PictureBatch
 from relay_diffusion.data.buckets import Bucket, nearest, view_buckets
 from relay_diffusion.data.pictures.collection import Collection, Split
-from relay_diffusion.data.pictures.cropping import cropped
+from relay_diffusion.data.pictures.cropping import as_input, cropped
 from relay_diffusion.data.pictures.faults import BadRecord, PictureFault
 from relay_diffusion.data.pictures.plan import Epochs, num_batches, plan_epoch
 from relay_diffusion.data.view import View
@@ -37,23 +38,6 @@ class DecodedBatch:
     captions: list[str]
     time_ids: list[list[int]]
     bad: list[BadRecord]
-
-
-@dataclass(frozen=True)
-class PictureBatch:
-    """A batch of training pictures.
-
-    Attributes:
-        x: (B, 3, H, W) float32 in [-1, 1].
-        captions: B strings.
-        time_ids: (B, 6) size conditioning in pixels, as SDXL (arXiv:2307.01952) has it: original
-            height and width, top and left of the crop within the resized picture, target height and
-            width.
-    """
-
-    x: Tensor
-    captions: list[str]
-    time_ids: Tensor
 
 
 class PictureStream:
@@ -141,9 +125,9 @@ class PictureStream:
             if bad.key not in self.bad:
                 self.bad[bad.key] = bad
                 self.report(bad)
-        x = described.pixels.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = as_input(described.pixels.to(self.device))
         time_ids = torch.tensor(described.time_ids, dtype=torch.float32, device=self.device)
-        return PictureBatch(x.contiguous(), described.captions, time_ids)
+        return PictureBatch(x, described.captions, time_ids)
 
     def batch(self, step: int, batch_size: int, rows: range | None = None) -> PictureBatch:
         return self.draw(self.describe(step, batch_size, rows))
@@ -153,17 +137,10 @@ class PictureStream:
 
         Raises: RelayError if there is one field only.
         """
-        if len(self.collection.mix.weights) < 2:
-            raise RelayError("pairs of captions need two fields: name two in data.captions")
         plan, position = self._epochs.at(step, batch_size)
-        pairs = []
-        for row, record in enumerate(plan.rows[position].tolist()):
-            draw = random.Random(f"pair {self.seed} {step * batch_size + row}")
-            captions = self.collection.records.texts(record).captions
-            pair = self.collection.mix.pair(captions, draw)
-            assert pair is not None  # records without captions were left out
-            pairs.append(pair)
-        return pairs
+        records = plan.rows[position].tolist()
+        captions = (self.collection.records.texts(record).captions for record in records)
+        return self.collection.mix.pairs(captions, self.seed, step * batch_size)
 
     def _made(
         self, record: int, bucket: Bucket, draw: random.Random

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.models.folder import max_tokens_of, part_folder, read_index
 from relay_diffusion.models.hashes import network_hash, tokenizer_hash
+from relay_diffusion.models.quiet import quiet_libraries
 from relay_diffusion.models.registry import resolve
 
 
@@ -49,17 +50,16 @@ def open_vae(folder: Path) -> Any:
     """In float32, to be used and not trained."""
     from diffusers import AutoModel
 
-    _quietly()
-    return (
-        AutoModel.from_pretrained(str(part_folder(folder, "vae"))).float().eval().requires_grad_(False)
-    )
+    quiet_libraries()
+    vae = AutoModel.from_pretrained(str(part_folder(folder, "vae")))
+    return vae.float().eval().requires_grad_(False)
 
 
 def open_text_encoder(folder: Path, dtype: str) -> Any:
     import torch
     from transformers import T5EncoderModel
 
-    _quietly()
+    quiet_libraries()
     own = part_folder(folder, "text_encoder")
     encoder = T5EncoderModel.from_pretrained(own, dtype=getattr(torch, dtype))
     return encoder.eval().requires_grad_(False)
@@ -73,13 +73,5 @@ def open_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(own, local_files_only=True)
     except (OSError, ValueError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise RelayError(f"{own} holds no tokenizer: {first}") from error
-
-
-def _quietly() -> None:
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()

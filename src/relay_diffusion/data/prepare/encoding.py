@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from relay_diffusion.data.buckets import Bucket, nearest
-from relay_diffusion.data.pictures.cropping import Pixels, cropped
+from relay_diffusion.data.pictures.cropping import Pixels, as_input, cropped
 from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.pictures.opening import open_records
 from relay_diffusion.data.prepare.cascade import open_text_encoder, open_tokenizer, open_vae
@@ -143,8 +143,7 @@ class Encoder:
     def _encoded(self, read: list[Read], bucket: int, faults: Faults) -> Iterator[Sample]:
         if not read:
             return
-        x = torch.from_numpy(np.stack([one.pixels for one in read])).to(self.device)
-        x = x.permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = as_input(torch.from_numpy(np.stack([one.pixels for one in read])).to(self.device))
         latents = {Z_0: encode(self.vae, x)}
         if self.settings.low_resolution:
             for name, through in ((Z_LR, False), (Z_LR_THROUGH, True)):

@@ -131,22 +131,14 @@ class PreparedStream:
         return replace(described, **tensors)
 
     def batch(self, step: int, batch_size: int, rows: range | None = None) -> PreparedBatch:
-        # Previews ask for it in the precision of the run, in which a CPU stacks no float16.
-        with torch.autocast("cpu", enabled=False):
-            return self.draw(self.describe(step, batch_size, rows))
+        return self.draw(self.describe(step, batch_size, rows))
 
     def caption_pairs(self, step: int, batch_size: int) -> list[tuple[str, str]]:
         """Two captions of each sample of a batch, of two fields where there are two.
 
         Raises: RelayError if there is one field only.
         """
-        if len(self.prepared.mix.weights) < 2:
-            raise RelayError("pairs of captions need two fields: name two in data.captions")
         plan, position = self._epochs.at(step, batch_size)
-        pairs = []
-        for row, sample in enumerate(plan.rows[position].tolist()):
-            draw = random.Random(f"pair {self.seed} {step * batch_size + row}")
-            pair = self.prepared.mix.pair(self.prepared.captions(sample), draw)
-            assert pair is not None  # samples without captions were left out
-            pairs.append(pair)
-        return pairs
+        samples = plan.rows[position].tolist()
+        captions = (self.prepared.captions(sample) for sample in samples)
+        return self.prepared.mix.pairs(captions, self.seed, step * batch_size)

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 
+from relay_diffusion.data.pictures.faults import Fault
 from relay_diffusion.models.answers import is_refusal, plain, without_thoughts
 
 
-class Unusable(Exception):
-    """Why a picture got no caption.
-
-    Attributes:
-        kind: the reason, to count by.
-        detail: more of it, such as "3 words, at least 20"; may be empty.
-    """
+class Unusable(Fault):
+    """Why a picture got no caption, such as "too short", "3 words, at least 20"."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
-        super().__init__(kind, detail)
-        self.kind, self.detail = kind, " ".join(detail.split())
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+        super().__init__(kind, " ".join(detail.split()))
 
 
 def caption_of(answer: str, min_words: int, max_words: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from relay_diffusion.data.recaption.answers import Unusable
 from relay_diffusion.data.recaption.request import Request
 from relay_diffusion.data.recaption.writer import Answer
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 
 
 class LocalWriter:
@@ -38,7 +38,7 @@ class LocalWriter:
             self._processor = AutoProcessor.from_pretrained(self.model)
             network = AutoModelForImageTextToText.from_pretrained(self.model, dtype=self._dtype)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            first = first_line(error)
             raise RelayError(f"{self.model} cannot be opened: {first}") from error
         if getattr(self._processor, "chat_template", None) is None:
             raise RelayError(f"{self.model} cannot be told what to write: it has no chat template")

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
+from relay_diffusion.data.batch import PictureBatch
 from relay_diffusion.data.scenes.atlas import Atlas
 from relay_diffusion.data.scenes.captions import long_caption, short_caption
 from relay_diffusion.data.scenes.render import Crop, render
@@ -34,20 +34,9 @@ class SceneDescription:
 
 
 @dataclass(frozen=True)
-class SceneBatch:
-    """A batch of training pictures.
+class SceneBatch(PictureBatch):
+    """With the truth: the ``scenes`` that are shown."""
 
-    Attributes:
-        x: (B, 3, H, W) float32 in [-1, 1].
-        captions: B strings.
-        time_ids: (B, 6) size conditioning in pixels: original height and width, crop top and left,
-            target height and width.
-        scenes: the truth.
-    """
-
-    x: Tensor
-    captions: list[str]
-    time_ids: Tensor
     scenes: Sequence[Scene]
 
 
