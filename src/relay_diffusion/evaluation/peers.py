@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from relay_diffusion import __version__
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.evaluation.entries import Entry
 from relay_diffusion.evaluation.fingerprint import num_parameters
 from relay_diffusion.evaluation.painters import Record, Where, generators, plain
@@ -87,7 +87,9 @@ def _folder(name: str, variant: str | None, whole: bool = True) -> Path:
         weights = f"*.{variant}.safetensors" if variant else "*.safetensors"
         return Path(snapshot_download(name, allow_patterns=["*.json", weights]))
     except Exception as error:  # no network, no such repository, no permission, disk full
-        raise RelayError(f"{name} is no folder, and the hub gave none: {first(error)}") from error
+        raise RelayError(
+            f"{name} is no folder, and the hub gave none: {first_line(error)}"
+        ) from error
 
 
 class PeerPainter:
@@ -160,11 +162,6 @@ def check_memory(
         )
 
 
-def first(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _asked(options: Mapping[str, Any]) -> dict[str, Any]:
     names = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
     call = {names[name]: value for name, value in options.items() if name in names}
@@ -192,5 +189,5 @@ def _open(peer: Peer, class_name: str | None, dtype: torch.dtype) -> Any:
             kind = getattr(diffusers, peer.scheduler)
             pipe.scheduler = kind.from_config(pipe.scheduler.config)
     except (ImportError, OSError, RuntimeError, ValueError, AttributeError, TypeError) as error:
-        raise RelayError(f"it cannot be opened: {first(error)}") from error
+        raise RelayError(f"it cannot be opened: {first_line(error)}") from error
     return pipe

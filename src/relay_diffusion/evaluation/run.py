@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from relay_diffusion import __version__
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.evaluation.cascades import CascadePainter
 from relay_diffusion.evaluation.entries import Entry, check_labels, file_name
 from relay_diffusion.evaluation.fingerprint import fingerprint
@@ -22,7 +22,7 @@ from relay_diffusion.evaluation.instruments import Instruments, check_judge
 from relay_diffusion.evaluation.logbook import Logbook
 from relay_diffusion.evaluation.making import Maker, Planned, plan
 from relay_diffusion.evaluation.painters import Painter, Where, plain
-from relay_diffusion.evaluation.peers import PeerPainter, find_peer, first
+from relay_diffusion.evaluation.peers import PeerPainter, find_peer
 from relay_diffusion.evaluation.report import write_report
 from relay_diffusion.evaluation.results import gather
 from relay_diffusion.evaluation.suites.prompt import Suite
@@ -185,7 +185,7 @@ def _skip(entry: Entry, error: Exception, made: _Made, watch: Watch) -> None:
     too_large = isinstance(error, MemoryError | torch.OutOfMemoryError)
     if not entry.is_peer and not too_large:
         raise error
-    why = "there is not enough memory for it" if too_large else first(error)
+    why = "there is not enough memory for it" if too_large else first_line(error)
     made.skipped.append({"what": entry.label, "why": " ".join(why.split())})
     watch.say(f"left out: {entry.label}: {made.skipped[-1]['why']}")
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.files import put
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -165,7 +165,7 @@ def attach_adapter(
                 _pipeline=pipe,
             )
     except (TypeError, ValueError, RuntimeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise RelayError(f"{adapter.path} cannot be put into {part}: {first}") from error
     for module in unet.modules():
         if isinstance(module, peft.tuners.lora.LoraLayer) and adapter_name in module.lora_B:

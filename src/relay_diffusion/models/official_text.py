@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.models.checkpoint import logger, prefixes, read_tensors
 from relay_diffusion.models.fitting import fit
 
@@ -59,7 +59,7 @@ def tokenizer_from_folder(folder: str | Path) -> Any | None:
     try:
         return AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # of many kinds, some from Rust
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise RelayError(f"the tokenizer in {folder} cannot be opened: {first}") from error
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 
 PACKAGED = {
     "starter": "the scene world (animals, plants, food, things), trained by this project",
@@ -80,5 +80,5 @@ def _download(hub_id: str) -> Path:
     try:
         return Path(snapshot_download(hub_id, allow_patterns=wanted))
     except Exception as error:  # no network, no such repository, no permission, disk full
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise RelayError(f"there is no folder {hub_id}, and the hub gave none: {first}") from error

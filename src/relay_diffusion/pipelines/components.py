@@ -11,7 +11,7 @@ from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, UNet2DCon
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.models.folder import PARTS, part_folder, shared_parts
 from relay_diffusion.models.folder import fast_sibling as fast_sibling_of
 from relay_diffusion.models.registry import resolve
@@ -130,7 +130,7 @@ class CascadeComponents(DiffusionPipeline):
         try:
             pipe = super().from_pretrained(folder, dtype=dtypes, **given)
         except (OSError, RuntimeError, ValueError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            first = first_line(error)
             raise RelayError(f"{folder} cannot be opened: {first}") from error
         for part, module in pipe.components.items():
             if isinstance(module, torch.nn.Module) and part not in kwargs:

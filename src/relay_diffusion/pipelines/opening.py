@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from transformers import AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from relay_diffusion.models.folder import max_tokens_of, part_folder, read_index
 from relay_diffusion.models.lora import Adapter
+from relay_diffusion.models.quiet import quiet_libraries
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.pipelines.folder import check_cascade_folder
@@ -42,8 +41,7 @@ def open_cascade(
         adapters: to be put into its UNets.
         parts: those not to be opened, as None.
     """
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    quiet_libraries()
     pipe = RelayPipeline.from_pretrained(model, dtype=dtype, **parts)
     pipe.set_progress_bar_config(**BARS)
     for index, (adapter, scale) in enumerate(adapters):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.models.lora import import_peft
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -71,7 +71,7 @@ def add_adapter(unet: Any, settings: LoraSettings) -> None:
     try:
         unet.add_adapter(config)
     except (TypeError, ValueError) as error:
-        raise RelayError(f"lora.target_modules: {str(error).splitlines()[0]}") from error
+        raise RelayError(f"lora.target_modules: {first_line(error)}") from error
     for parameter in unet.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)

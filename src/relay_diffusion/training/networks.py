@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.training import distributed
 from relay_diffusion.training.recipe import Model
 
@@ -211,5 +211,5 @@ def _open(cls: Any, path: str, where: str) -> Any:
     try:
         return cls.from_pretrained(path).float()
     except (OSError, RuntimeError, ValueError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first = first_line(error)
         raise RelayError(f"{where}: {path} cannot be opened as {cls.__name__}: {first}") from error

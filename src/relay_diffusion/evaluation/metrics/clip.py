@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 
 # Of OpenAI's CLIP; the models trained after it kept them.
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
@@ -39,7 +39,7 @@ class ClipScorer:
             model = CLIPModel.from_pretrained(name).to(device)
             return cls(model, AutoTokenizer.from_pretrained(name), str(name))
         except (OSError, ValueError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            first = first_line(error)
             raise RelayError(f"{name} cannot be opened as a CLIP model: {first}") from error
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.evaluation.judge.network import SIDE, JudgeNetwork
 from relay_diffusion.pipelines.pictures import to_pixels
 
@@ -59,9 +59,9 @@ class InceptionFeatures(nn.Module):
         try:
             return cls(torch.jit.load(str(path), map_location=device).eval())
         except (RuntimeError, ValueError, OSError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RelayError(
-                f"{path} is no TorchScript network ({first}); give NVIDIA's inception-2015-12-05.pt"
+                f"{path} is no TorchScript network ({first_line(error)}); "
+                "give NVIDIA's inception-2015-12-05.pt"
             ) from error
 
     @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.pipelines.prompts.answers import usable
 from relay_diffusion.pipelines.prompts.expander import ExpansionError
 from relay_diffusion.pipelines.prompts.instructions import (
@@ -74,7 +74,7 @@ class ChatModelExpander:
                     self.model, dtype=pick_dtype("auto", where)
                 )
             except (OSError, ValueError, RuntimeError) as error:
-                first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                first = first_line(error)
                 raise ExpansionError(f"{self.model} cannot be opened: {first}") from error
             if tokenizer.chat_template is None:
                 raise ExpansionError(f"{self.model} is no chat model: it has no chat template")
