@@ -10,35 +10,13 @@ import pytest
 import torch
 from diffusers import AutoencoderDC, UNet2DConditionModel
 from PIL import Image
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
-from relay_diffusion.diffusion import guide
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.pipelines.cascade import RelayPipeline
-from relay_diffusion.pipelines.prompting import remarks_on
 
-from .tiny import generators, tiny_cascade, tiny_unet
-
-PROMPT = "a red fox above a mushroom"
-
-
-def record_calls(
-    monkeypatch: pytest.MonkeyPatch, unet: UNet2DConditionModel
-) -> list[dict[str, Any]]:
-    """Keep what a network is called with."""
-    calls: list[dict[str, Any]] = []
-    forward = unet.forward
-
-    def recording(sample: Tensor, timestep: Tensor, **kwargs: Any) -> Any:
-        calls.append({"sample": sample, "timestep": timestep, **kwargs})
-        return forward(sample, timestep, **kwargs)
-
-    monkeypatch.setattr(unet, "forward", recording)
-    return calls
+from .tiny import PROMPT, generators, record_calls, tiny_cascade, tiny_unet
 
 
 def test_a_prompt_becomes_a_picture_through_all_stages(cascade: RelayPipeline) -> None:
@@ -138,72 +116,6 @@ def test_each_doubling_has_its_own_start_level(
     assert first_of_stage == [499, 299, 299]
 
 
-def test_the_unconditional_half_is_zero_and_a_negative_prompt_replaces_it(
-    cascade: RelayPipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = record_calls(monkeypatch, cascade.base_unet)
-    cascade(PROMPT)
-    without, with_prompt = calls[-1]["encoder_hidden_states"]
-    assert not without.any()
-    cascade(PROMPT, negative_prompt="a mushroom")
-    negative = calls[-1]["encoder_hidden_states"][0]
-    torch.testing.assert_close(negative[None], cascade.encode_prompt("a mushroom")[0])
-    cascade(PROMPT, negative_prompt=PROMPT)
-    torch.testing.assert_close(calls[-1]["encoder_hidden_states"][0], with_prompt)
-
-
-def test_guidance_moves_away_from_the_unconditional_estimate(cascade: RelayPipeline) -> None:
-    def one_step(**options: Any) -> Tensor:
-        return cascade(
-            height=32, width=32, num_inference_steps=1, generator=generators(2),
-            output_type="latent", **options,
-        ).images  # fmt: skip
-
-    embeds, zeros = cascade.encode_prompt(PROMPT)
-    conditional = one_step(prompt_embeds=embeds, guidance_scale=1.0)
-    unconditional = one_step(prompt_embeds=zeros, guidance_scale=1.0)
-    guided = one_step(prompt_embeds=embeds, guidance_scale=5.0)
-    torch.testing.assert_close(guided, guide(unconditional, conditional, 5.0), rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("scale", [0.0, 1.0])
-def test_without_guidance_only_the_conditional_half_runs(
-    cascade: RelayPipeline, monkeypatch: pytest.MonkeyPatch, scale: float
-) -> None:
-    calls = record_calls(monkeypatch, cascade.base_unet)
-    cascade(PROMPT, guidance_scale=scale)
-    assert {len(call["sample"]) for call in calls} == {1}
-
-
-def test_embedded_guidance_runs_one_half_and_is_heard(
-    distilled: RelayPipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = record_calls(monkeypatch, distilled.base_unet)
-    low, high = (
-        distilled(PROMPT, guidance_scale=scale, generator=generators(0), output_type="pt").images
-        for scale in (2.0, 9.0)
-    )
-    assert {len(call["sample"]) for call in calls} == {1}
-    assert (low - high).abs().max() > 1e-3
-
-
-def test_guidance_outside_the_distilled_range_is_refused(distilled: RelayPipeline) -> None:
-    with pytest.raises(RelayError, match=r"guidance 12 is outside the range .*: 2 to 9"):
-        distilled(PROMPT, guidance_scale=12)
-
-
-def test_steps_that_a_network_was_not_distilled_for_are_named(
-    distilled: RelayPipeline, caplog: pytest.LogCaptureFixture
-) -> None:
-    distilled(PROMPT)
-    assert not caplog.messages
-    distilled(PROMPT, num_inference_steps=5, num_relay_steps=3)
-    assert caplog.messages == [
-        "the base network is distilled for 4 steps: 5 will look worse",
-        "the relay network is distilled for 1 or 2 steps: 3 will look worse",
-    ]
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_latents_stay_in_float32_whatever_the_networks_use(
     cascade_folder: Any, dtype: torch.dtype
@@ -219,51 +131,6 @@ def test_latents_stay_in_float32_whatever_the_networks_use(
     out = pipe(PROMPT, output_type="latent", callback_on_step_end=look)
     assert dtypes == {torch.float32} and out.images.dtype == torch.float32
     assert pipe.base_unet.dtype == dtype and pipe.vae.dtype == torch.float32
-
-
-def test_an_empty_prompt_is_unconditional(
-    cascade: RelayPipeline, caplog: pytest.LogCaptureFixture
-) -> None:
-    embeds, _ = cascade.encode_prompt(["", PROMPT])
-    assert not embeds[0].any() and embeds[1].any()
-    assert caplog.messages == ["the prompt is empty: the picture shows whatever the networks like"]
-
-
-def test_what_is_cut_off_a_long_prompt_is_said_once(
-    cascade: RelayPipeline, caplog: pytest.LogCaptureFixture
-) -> None:
-    long = "a red fox above a blue fox above a mushroom"  # 7 words and </s> fit
-    short = "a red fox above a blue fox"
-    for _ in range(2):
-        embeds, _ = cascade.encode_prompt(long)
-    (line,) = caplog.messages
-    assert "longer than 8 tokens" in line and "'above a mushroom'" in line
-    torch.testing.assert_close(embeds, cascade.encode_prompt(short)[0])
-
-
-def test_a_word_that_was_never_seen_is_named_with_the_nearest(
-    cascade: RelayPipeline, caplog: pytest.LogCaptureFixture
-) -> None:
-    cascade.encode_prompt("a red foxx")
-    (line,) = caplog.messages
-    assert "'foxx'" in line and "'fox'" in line
-
-
-def test_prompts_can_be_encoded_and_the_encoder_freed(cascade_folder: Any) -> None:
-    pipe = RelayPipeline.from_pretrained(cascade_folder, dtype=torch.float32)
-    pipe.set_progress_bar_config(disable=True)
-    whole = pipe(PROMPT, negative_prompt="a mushroom", generator=generators(6), output_type="pt")
-    embeds, negative = pipe.encode_prompt(PROMPT, "a mushroom")
-    pipe.text_encoder = None
-    freed = pipe(
-        prompt_embeds=embeds,
-        negative_prompt_embeds=negative,
-        generator=generators(6),
-        output_type="pt",
-    )
-    assert torch.equal(freed.images, whole.images)
-    with pytest.raises(RelayError, match="give prompt_embeds"):
-        pipe(PROMPT)
 
 
 def test_a_picture_can_be_the_start(cascade: RelayPipeline) -> None:
@@ -339,21 +206,6 @@ def test_nan_from_the_vae_is_an_error_too(
     )
     with pytest.raises(RelayError, match="pixels that the VAE made are not finite"):
         cascade(PROMPT)
-
-
-def test_words_are_not_missed_by_a_tokenizer_that_spells_them() -> None:
-    spelling = Tokenizer(BPE({"f": 0, "o": 1, "x": 2}, []))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=spelling)
-    assert not list(remarks_on("fox", tokenizer, 8, None))
-    (line,) = remarks_on("fox", tokenizer, 8, ["cat", "box"])
-    assert "'fox'" in line and "'box'" in line
-
-
-def test_the_words_of_the_cascade_go_before_those_of_the_tokenizer(
-    cascade: RelayPipeline,
-) -> None:
-    (line,) = remarks_on("a blue fox", cascade.tokenizer, 8, ["a", "fox", "glue"])
-    assert "'blue'" in line and "'glue'" in line
 
 
 def test_the_networks_can_wait_their_turn_off_the_accelerator(cascade_folder: Any) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
 WORDS = ("a", "red", "blue", "fox", "above", "mushroom", "pixel", "art")
+
+
+PROMPT = "a red fox above a mushroom"
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -86,3 +91,18 @@ def tiny_cascade(unets: dict[str, Any] | None = None, **config: Any) -> RelayPip
 
 def generators(*seeds: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def record_calls(
+    monkeypatch: pytest.MonkeyPatch, unet: UNet2DConditionModel
+) -> list[dict[str, Any]]:
+    """Keep what a network is called with."""
+    calls: list[dict[str, Any]] = []
+    forward = unet.forward
+
+    def recording(sample: Tensor, timestep: Tensor, **kwargs: Any) -> Any:
+        calls.append({"sample": sample, "timestep": timestep, **kwargs})
+        return forward(sample, timestep, **kwargs)
+
+    monkeypatch.setattr(unet, "forward", recording)
+    return calls
