@@ -25,7 +25,7 @@ from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.files import put
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
-PARTS = ("base_unet", "relay_unet")
+UNETS = ("base_unet", "relay_unet")
 _CONFIG = "lora_adapter_metadata"  # the key that diffusers reads
 _TOLD = ("r", "lora_alpha", "target_modules", "use_dora")
 
@@ -80,8 +80,8 @@ def read_adapter(path: str | Path) -> Adapter:
             raise ValueError("its configuration is no table")
     except (OSError, SafetensorError, ValueError) as error:
         raise RelayError(f"{file} is no adapter, or it is damaged: {error}") from error
-    tensors = {part: _of_part(part, stored) for part in PARTS}
-    strange = [key for key in stored if not key.startswith(tuple(f"{part}." for part in PARTS))]
+    tensors = {part: _of_part(part, stored) for part in UNETS}
+    strange = [key for key in stored if not key.startswith(tuple(f"{part}." for part in UNETS))]
     if strange or not stored:
         what = f"key {strange[0]} is for neither UNet" if strange else "it holds nothing"
         raise RelayError(
@@ -92,7 +92,7 @@ def read_adapter(path: str | Path) -> Adapter:
         sha256,
         metadata.get("cascade", ""),
         {part: held for part, held in tensors.items() if held},
-        {part: _of_part(part, configs) for part in PARTS},
+        {part: _of_part(part, configs) for part in UNETS},
     )
 
 
@@ -107,7 +107,7 @@ def write_adapter(
 
     Args:
         folder: is made if need be; an adapter in it is replaced, whole or not at all.
-        unets: by ``PARTS``, each with that adapter.
+        unets: by ``UNETS``, each with that adapter.
         cascade: to be named in the file.
         dtype: None keeps that of the adapter.
     Returns: the file. Raises: OSError if it cannot be written.

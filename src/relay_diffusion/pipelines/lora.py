@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.lora import PARTS, Adapter, attach_adapter, read_adapter, write_adapter
+from relay_diffusion.models.lora import UNETS, Adapter, attach_adapter, read_adapter, write_adapter
 from relay_diffusion.pipelines.components import CascadeComponents
 
 
@@ -43,7 +43,7 @@ class AdaptedComponents(CascadeComponents):
 
         Raises: RelayError if there is no adapter of that name.
         """
-        unets = {part: getattr(self, part) for part in PARTS}
+        unets = {part: getattr(self, part) for part in UNETS}
         adapted = {
             part: unet
             for part, unet in unets.items()
