@@ -12,8 +12,8 @@ from relay_diffusion.cli.train import objectives
 from relay_diffusion.data.scenes.stream import SceneStream
 from relay_diffusion.data.scenes.world import World
 from relay_diffusion.data.view import View
-from relay_diffusion.training.distilling import DistillRecipe, rounds_of
 from relay_diffusion.training.recipe import recipe_from_dict
+from relay_diffusion.training.rounds import DistillRecipe, rounds_of
 from relay_diffusion.training.run import run
 from tests.data.shapes import shapes_atlas
 

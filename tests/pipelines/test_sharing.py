@@ -78,6 +78,48 @@ def test_a_sibling_stores_its_networks_only_and_opens_whole(
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
+def test_students_can_be_stored_as_differences(
+    siblings: tuple[Path, Path], distilled: RelayPipeline, tmp_path: Path
+) -> None:
+    full, _ = siblings
+    # Of rank 2, so that nothing is lost.
+    students = RelayPipeline.from_pretrained(full, dtype=torch.float32)
+    own = RelayPipeline.from_pretrained(full, dtype=torch.float32)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for unet in (students.base_unet, students.relay_unet):
+            for weight in unet.parameters():
+                if weight.ndim >= 2:
+                    up, down = torch.randn(len(weight), 2), torch.randn(2, weight[0].numel())
+                    weight += 0.003 * (up @ down).view_as(weight)
+    students.save_pretrained(tmp_path / "students")
+    fast = tmp_path / "low_rank"
+    parts = {part: tmp_path / "students" / part for part in ("base_unet", "relay_unet")}
+    settings = {name: own.config[name] for name in SETTINGS}
+    assemble(fast, **parts, shares="../full", dtype=torch.float32, rank=2, **settings)
+    assert {file.name for file in (fast / "base_unet").iterdir()} == {
+        "config.json",
+        "low_rank.safetensors",
+    }
+    opened = RelayPipeline.from_pretrained(fast, dtype=torch.float32)
+    for pipe in (opened, students, own):
+        pipe.set_progress_bar_config(disable=True)
+    ours, theirs, before = (
+        pipe("a red fox", generator=generators(0), output_type="pt").images
+        for pipe in (opened, students, own)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0.01)
+    assert (theirs - before).abs().max() > 0.1
+    assert opened.dtype == torch.float32
+    half = RelayPipeline.from_pretrained(fast, dtype=torch.bfloat16)
+    assert half.base_unet.dtype == torch.bfloat16
+    # Opened, it is whole, and so is a copy of it.
+    half.save_pretrained(tmp_path / "whole")
+    assert not list((tmp_path / "whole").rglob("low_rank.safetensors"))
+    with pytest.raises(RelayError, match="low rank is of a difference"):
+        assemble(tmp_path / "alone", **parts, rank=2)
+
+
 def test_parts_that_are_not_wanted_are_not_lent(siblings: tuple[Path, Path]) -> None:
     _, fast = siblings
     pipe = RelayPipeline.from_pretrained(fast, text_encoder=None, tokenizer=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from tiny_training import CPU, TEXT_ENCODER, UNET, VAE, Squares, tokenizer
 from relay_diffusion.diffusion import NoiseSchedule
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.denoiser import Denoiser
+from relay_diffusion.models.low_rank import pays
 from relay_diffusion.models.scheduler import cascade_scheduler
-from relay_diffusion.training.distilling import DistillRecipe, distill, rounds_of
+from relay_diffusion.training.distilling import distill
 from relay_diffusion.training.loop import train
+from relay_diffusion.training.low_rank import plain
 from relay_diffusion.training.networks import (
     build_text_encoder,
     build_unet,
@@ -24,6 +27,7 @@ from relay_diffusion.training.networks import (
     save_half,
 )
 from relay_diffusion.training.recipe import recipe_from_dict
+from relay_diffusion.training.rounds import DistillRecipe, rounds_of
 
 
 @pytest.fixture
@@ -99,6 +103,51 @@ def test_an_untrained_student_says_what_its_teacher_says_without_guidance(teache
     told = Denoiser(student, schedule, "v_prediction")(context, vector, guidance=5.0)(z, sigma)
     plain = Denoiser(unet, schedule, "v_prediction")(context, vector)(z, sigma)
     torch.testing.assert_close(told, plain)
+
+
+@pytest.mark.parametrize("stage", ["base", "relay"])
+def test_a_student_of_low_rank_stays_so_through_all_rounds(teacher: Path, stage: str) -> None:
+    first, second = rounds_of(recipe_for(teacher, stage=stage, rank=2))
+    of = UNet2DConditionModel.from_pretrained(teacher / f"{stage}_unet").float().state_dict()
+    for recipe in (first, second):
+        objective = distill(recipe, Squares, CPU)
+        frozen = [p for p in objective.trained["unet"].parameters() if not p.requires_grad]
+        assert sum(p.numel() for p in frozen) > 0.5 * sum(p.numel() for p in of.values())
+        assert train(recipe, objective, CPU)
+        made = recipe.folder / "export" / f"{stage}_unet"
+        weights = UNet2DConditionModel.from_pretrained(made).float().state_dict()
+        moved = 0
+        for name, own in of.items():
+            difference = (weights[name] - own).flatten(1) if own.ndim > 1 else None
+            if difference is not None and pays(own, 2) and difference.any():
+                values = torch.linalg.svdvals(difference)
+                # What is left over is the half precision that networks are exported in.
+                assert values[2:].norm() < 2e-3 * weights[name].norm(), name
+                moved += bool(values[0] > 2e-3 * weights[name].norm())
+        assert moved, "nothing was learned"
+
+
+def test_a_round_of_low_rank_goes_on_where_the_last_one_ended(teacher: Path) -> None:
+    first, second = rounds_of(recipe_for(teacher, rank=2))
+    assert train(first, distill(first, Squares, CPU), CPU)
+    made = UNet2DConditionModel.from_pretrained(first.folder / "export" / "base_unet").float()
+    student = distill(second, Squares, CPU).trained["unet"]
+    for name, weight in plain(student.state_dict()).items():
+        torch.testing.assert_close(weight, made.state_dict()[name], rtol=0, atol=3e-4)
+
+
+def test_a_preview_has_the_teacher_beside_the_student(teacher: Path) -> None:
+    for stage, columns in (("base", 2), ("relay", 3)):
+        first = next(rounds_of(recipe_for(teacher, stage=stage)))
+        first = replace(first, preview=replace(first.preview, num_pictures=3))
+        objective = distill(first, Squares, CPU)
+        assert objective.preview is not None
+        with torch.no_grad():
+            pictures, in_a_row = objective.preview()
+        assert pictures.shape == (3 * columns, 3, 32, 32) and in_a_row % columns == 0
+        assert pictures.abs().max() <= 1
+        teachers, students = pictures[columns - 2 :: columns], pictures[columns - 1 :: columns]
+        assert not torch.equal(teachers, students)
 
 
 def test_rounds_that_do_not_halve_are_refused(teacher: Path) -> None:

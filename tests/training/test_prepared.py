@@ -16,10 +16,11 @@ from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.cached import text_is_fixed
 from relay_diffusion.training.data_settings import Data
-from relay_diffusion.training.distilling import DistillRecipe, distill, rounds_of
+from relay_diffusion.training.distilling import distill
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.networks import build_networks, load_tokenizer
 from relay_diffusion.training.recipe import Recipe, recipe_from_dict
+from relay_diffusion.training.rounds import DistillRecipe, rounds_of
 from relay_diffusion.training.run import make_objective, run
 from relay_diffusion.training.sources import open_source
 from relay_diffusion.training.upscaling import prepared_with_low_resolution

@@ -19,6 +19,12 @@ def assemble(
         str | None,
         typer.Option(help="Cascade that has the rest: a name, or a folder as seen from OUT."),
     ] = None,
+    rank: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Store the UNets as differences of this rank from those of --shares."
+        ),
+    ] = 0,
     world: Annotated[
         Literal["full", "small"] | None,
         typer.Option(help="World it was trained on: what it knows, and how prompts are expanded."),
@@ -79,6 +85,7 @@ def assemble(
         base_unet=base / "base_unet",
         relay_unet=relay / "relay_unet",
         shares=shares,
+        rank=rank,
         prediction_type=scheduler["prediction_type"],
         model_card=card.read_text(encoding="utf-8") if card else "",
         **config,

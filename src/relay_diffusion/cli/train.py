@@ -39,8 +39,8 @@ def train(
     complete is passed over with --resume, so that one command line, run again,
     takes up a whole series where it stopped.
     """
-    from relay_diffusion.training.distilling import DistillRecipe, rounds_of
     from relay_diffusion.training.recipe import read_recipe
+    from relay_diffusion.training.rounds import DistillRecipe, rounds_of
     from relay_diffusion.training.run import run, summary
 
     kinds, maker = objectives()
@@ -71,8 +71,9 @@ def train(
 def objectives() -> tuple[dict[str, type[Recipe]], Callable[[Recipe], Make]]:
     """All that can be trained: recipes by ``run.objective``, and what makes their objectives."""
     from relay_diffusion.evaluation.judge.training import JudgeRecipe, judge
-    from relay_diffusion.training.distilling import DistillRecipe, distill
+    from relay_diffusion.training.distilling import distill
     from relay_diffusion.training.recipe import RECIPES
+    from relay_diffusion.training.rounds import DistillRecipe
     from relay_diffusion.training.run import make_objective
 
     makers: dict[type[Recipe], Make] = {JudgeRecipe: judge, DistillRecipe: distill}

@@ -12,6 +12,8 @@ from transformers import AutoTokenizer, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import part_folder, read_json, related
+from relay_diffusion.models.lora import UNETS
+from relay_diffusion.models.low_rank import write_low_rank
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
@@ -33,6 +35,7 @@ def assemble(
     prediction_type: str = "epsilon",
     model_card: str = "",
     dtype: torch.dtype = torch.float16,
+    rank: int = 0,
     **config: Any,
 ) -> RelayPipeline:
     """Write a cascade that ``RelayPipeline.from_pretrained(out)`` opens.
@@ -45,10 +48,15 @@ def assemble(
         prediction_type: "epsilon" or "v_prediction", of both UNets.
         model_card: text of README.md.
         dtype: of the stored weights.
+        rank: above 0, the UNets are stored as their differences of that rank from those of
+            ``shares`` (``models/low_rank.py``), as students of that cascade should be.
         config: as ``RelayPipeline.__init__`` takes it: base_size, relay_start, ...
-    Returns: the cascade, in ``dtype``.
-    Raises: RelayError if ``out`` holds something already, or a part is missing.
+    Returns: the cascade, in ``dtype``, its UNets as they were given.
+    Raises: RelayError if ``out`` holds something already, a part is missing, or differences would
+        be from no cascade.
     """
+    if rank and shares is None:
+        raise RelayError("low rank is of a difference: give the cascade that it is from, to share")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RelayError(f"{out} exists already: give a new folder, or remove it")
     parts = {"vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer}
@@ -71,12 +79,16 @@ def assemble(
         base_unet=UNet2DConditionModel.from_pretrained(base_unet, dtype=dtype),
         relay_unet=UNet2DConditionModel.from_pretrained(relay_unet, dtype=dtype),
         scheduler=cascade_scheduler(prediction_type),
-        shares=shares if lent else None,
+        shares=shares if lent or rank else None,
         **config,
     )
     pipe.save_pretrained(out)
     for part in lent:
         shutil.rmtree(out / part)
+    for part in UNETS if rank else ():
+        write_low_rank(out / part, getattr(pipe, part), part_folder(owner, part), rank)
+        for file in (out / part).glob("diffusion_pytorch_model*"):
+            file.unlink()
     if model_card:
         (out / "README.md").write_text(model_card, encoding="utf-8")
     return pipe

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel
 from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.models.folder import PARTS, part_folder, shared_parts
 from relay_diffusion.models.folder import fast_sibling as fast_sibling_of
+from relay_diffusion.models.low_rank import differences, open_low_rank
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.pipelines.devices import dtypes_of_parts
 from relay_diffusion.pipelines.folder import check_cascade_folder, check_weights
@@ -127,13 +128,20 @@ class CascadeComponents(DiffusionPipeline):
             unwanted: dict[str, Any] = dict.fromkeys(set(PARTS) - {"scheduler", *shared})
             lender = cls.from_pretrained(owner, dtype=dtypes, **unwanted)
             given |= {part: getattr(lender, part) for part in shared if part not in kwargs}
+        given |= {
+            part: open_low_rank(
+                folder / part, teacher, dtypes.get(part, dtypes.get("default", torch.float32))
+            )
+            for part, teacher in differences(folder).items()
+            if part not in kwargs
+        }
         try:
             pipe = super().from_pretrained(folder, dtype=dtypes, **given)
         except (OSError, RuntimeError, ValueError) as error:
             first = first_line(error)
             raise RelayError(f"{folder} cannot be opened: {first}") from error
         for part, module in pipe.components.items():
-            if isinstance(module, torch.nn.Module) and part not in kwargs:
+            if isinstance(module, torch.nn.Module) and part not in given:
                 check_weights(part_folder(folder, part), module)
         return pipe
 

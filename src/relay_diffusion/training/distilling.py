@@ -8,11 +8,8 @@ drawn for every sample; the student is told that scale (arXiv:2210.03142), and t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -35,8 +32,9 @@ from relay_diffusion.training.cached import check_prepared
 from relay_diffusion.training.cascade import LENT, read_cascade
 from relay_diffusion.training.denoising import freeze
 from relay_diffusion.training.draws import Draws
-from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
+from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, as_in_training, held_out
 from relay_diffusion.training.latents import context_of, prepared
+from relay_diffusion.training.low_rank import constrain
 from relay_diffusion.training.networks import (
     Networks,
     build_text_encoder,
@@ -46,80 +44,10 @@ from relay_diffusion.training.networks import (
     save_half,
 )
 from relay_diffusion.training.objective import Objective
-from relay_diffusion.training.recipe import Model, Recipe
+from relay_diffusion.training.preview import side_by_side
+from relay_diffusion.training.recipe import Model
+from relay_diffusion.training.rounds import DistillObjective, DistillRecipe
 from relay_diffusion.training.upscaling import prepared_with_low_resolution
-
-
-@dataclass(frozen=True)
-class Round:
-    """One halving: a student of ``num_steps`` sampling steps, trained for ``steps`` optimiser steps
-    at ``lr`` (0: the recipe's)."""
-
-    num_steps: int
-    steps: int
-    lr: float = 0.0
-
-
-@dataclass(frozen=True)
-class DistillObjective:
-    """What is distilled, and how (docs/distillation.md).
-
-    Attributes:
-        teacher: cascade whose stage is distilled: a registered name, a folder or a hub id.
-        stage: "base" or "relay".
-        rounds: in order, each with half the steps of the one before.
-        start: T_r of the relay student, which the teacher must have been trained for.
-        guidance: lowest and highest scale that is drawn.
-        guidance_width: of the scale's embedding in the student.
-        weighting: of |D - D*|^2: "truncated_snr" is max(1 / sigma^2, 1), "snr" is 1 / sigma^2,
-            "v" is 1 + 1 / sigma^2.
-        through_vae: as in the relay objective.
-    """
-
-    teacher: str = "starter"
-    stage: Literal["base", "relay"] = "base"
-    rounds: tuple[Round, ...] = ()
-    start: float = 500.0
-    guidance: tuple[float, float] = (1.0, 8.0)
-    guidance_width: int = 64
-    weighting: Literal["truncated_snr", "snr", "v"] = "truncated_snr"
-    through_vae: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not self.rounds:
-            raise RelayError("rounds is empty: give one at least, [[objective.rounds]]")
-        for before, after in pairwise(self.rounds):
-            if before.num_steps != 2 * after.num_steps:
-                raise RelayError(
-                    f"a round of {before.num_steps} steps is followed by one of {after.num_steps}; "
-                    "each must have half the steps of the one before"
-                )
-        if not 0 < self.guidance[0] <= self.guidance[1]:
-            raise RelayError(f"guidance is {list(self.guidance)}, must be lowest and highest scale")
-
-
-@dataclass(frozen=True)
-class DistillRecipe(Recipe):
-    """The teacher's folder takes the place of the ``model`` table. ``model.unet`` is the student of
-    the round before, in every round but the first."""
-
-    objective: DistillObjective = DistillObjective(rounds=(Round(1, 1),))
-
-
-def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
-    """One recipe for each round, in the folders NAME_16, NAME_8, ... by the student's steps."""
-    before = ""
-    for one in recipe.objective.rounds:
-        run = replace(recipe.run, name=f"{recipe.run.name}_{one.num_steps}", steps=one.steps)
-        step = replace(
-            recipe,
-            run=run,
-            model=replace(recipe.model, unet=before),
-            optimizer=replace(recipe.optimizer, lr=one.lr or recipe.optimizer.lr),
-            objective=replace(recipe.objective, rounds=(one,)),
-        )
-        yield step
-        before = str(step.folder / "export" / f"{recipe.objective.stage}_unet")
 
 
 def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Objective:
@@ -134,10 +62,14 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     vae = build_vae(parts["vae"]).to(device)
     text_encoder = build_text_encoder(parts["text_encoder"], 0).to(device)
     tokenizer = load_tokenizer(parts["tokenizer"])
-    path = str(recipe.model.unet) or str(part_folder(folder, f"{settings.stage}_unet"))
+    first = str(part_folder(folder, f"{settings.stage}_unet"))
+    path = str(recipe.model.unet) or first
     teacher = build_unet(path, 0, 0).to(device)
     told = teacher.config.time_cond_proj_dim is not None
     student = _told_guidance(teacher, settings.guidance_width).to(device)
+    if settings.rank:
+        of = teacher if path == first else build_unet(first, 0, 0)
+        constrain(student, of.state_dict(), settings.rank)
     networks = Networks(vae, text_encoder, teacher, tokenizer)
     for part in networks.modules().values():
         freeze(part)
@@ -205,6 +137,22 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
                 figures[f"loss_step_{i}"] = float(loss[index == i].mean())
         return figures
 
+    def preview() -> tuple[Tensor, int]:
+        low, high = settings.guidance
+        view, num = recipe.data.views[0], recipe.preview.num_pictures
+        with as_in_training(device):
+            pictures = source("held-out", (view,)).batch(0, num)
+        draws = Draws.of_batch(0, "preview", 0, num, device)
+        batch = prepare(pictures, draws)
+        context, vector = context_of(text_encoder, batch), batch["time_ids"]
+        scale = torch.full((num,), min(max(recipe.preview.guidance, low), high), device=device)
+        runs = [
+            (taught(context, vector, scale), slice(None)),
+            (of_student(context, vector, guidance=scale), slice(None, None, 2)),
+        ]
+        eps = draws.normal("eps", *batch["z_0"].shape[1:])
+        return side_by_side(networks.vae, runs, eps, sigmas, batch.get("z_lr"))
+
     def export(out: Path) -> None:
         save_half(student, out / f"{settings.stage}_unet")
         if distributed.is_main():
@@ -220,6 +168,7 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         loss=lambda batch, draws: error(batch, draws)[0],
         export=export,
         validate=validate,
+        preview=preview,
     )
 
 

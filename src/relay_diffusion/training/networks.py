@@ -18,7 +18,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from relay_diffusion.errors import RelayError, first_line
+from relay_diffusion.models.low_rank import LOW_RANK_FILE
 from relay_diffusion.training import distributed
+from relay_diffusion.training.low_rank import plain
 from relay_diffusion.training.recipe import Model
 
 AUTOENCODERS: dict[str, Any] = {
@@ -146,7 +148,7 @@ def load_weights(module: nn.Module, path: str, where: str) -> None:
 def save_half(module: Any, folder: Path) -> None:
     """Write ``module`` in half precision, in the layout of its library; every process has to call
     it, and the main one writes."""
-    state = distributed.whole_state(module)
+    state = plain(distributed.whole_state(module))
     if not distributed.is_main():
         return
     folder.mkdir()
@@ -204,6 +206,11 @@ def _read_config(path: str, where: str) -> dict[str, Any]:
 
 def _open(cls: Any, path: str, where: str) -> Any:
     config = _read_config(path, where)
+    if (Path(path) / LOW_RANK_FILE).is_file():
+        raise RelayError(
+            f"{where}: {path} is stored as its difference from another network: train on a copy of "
+            "its cascade that is whole, RelayPipeline.from_pretrained(...).save_pretrained(...)"
+        )
     if _on_meta():
         if cls is T5EncoderModel:
             return cls(T5Config.from_dict(config))

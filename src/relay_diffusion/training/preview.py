@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -73,6 +76,30 @@ def preview_upscaling(
         z = sample_base(denoise, eps * (1 + sigmas[0].item() ** 2) ** 0.5, sigmas)
     made = decode(networks.vae, z).clamp(-1, 1)
     return torch.stack([x_lr, made, x], 1).flatten(0, 1).clamp(-1, 1), 6
+
+
+def side_by_side(
+    vae: Any,
+    runs: Sequence[tuple[Denoise, slice]],
+    eps: Tensor,
+    sigmas: Tensor,
+    z_lr: Tensor | None = None,
+) -> tuple[Tensor, int]:
+    """What several denoisers make of the same noise, side by side; before them, for the relay, the
+    low-resolution picture.
+
+    Args:
+        runs: each with the levels that it goes by, as a slice of ``sigmas``.
+    """
+    made = [] if z_lr is None else [z_lr]
+    for denoise, levels in runs:
+        if z_lr is None:
+            z = eps * (1 + sigmas[0].item() ** 2) ** 0.5
+            made.append(sample_base(denoise, z, sigmas[levels]))
+        else:
+            made.append(sample_relay(denoise, z_lr, eps, sigmas[levels]))
+    pictures = torch.stack([decode(vae, z).clamp(-1, 1) for z in made], 1)
+    return pictures.flatten(0, 1), len(made) * max(1, 8 // len(made))
 
 
 def _guided(

@@ -1,0 +1,162 @@
+"""A network stored as its difference from another: W' = W + B A, of low rank, as a LoRA has it.
+
+A student of distillation is its teacher, a little changed. Beside the teacher it need not be stored
+whole: matrices of a few columns give back what was learned, in a tenth of the space, and are added
+to the teacher's weights when the student is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.files import put
+from relay_diffusion.models.folder import part_folder, read_index, read_json, related
+from relay_diffusion.models.hashes import network_hash
+from relay_diffusion.models.lora import UNETS
+
+LOW_RANK_FILE = "low_rank.safetensors"
+"""In a part's folder, in the place of its weights."""
+
+_DOWN, _UP = ".lora_A", ".lora_B"
+
+
+def pays(weight: Tensor, rank: int) -> bool:
+    """Whether two matrices of that rank are smaller than the weight: never for a vector."""
+    if weight.ndim < 2:
+        return False
+    rows, columns = len(weight), weight[0].numel()
+    return rank * (rows + columns) < rows * columns
+
+
+def factors(difference: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The product of two matrices that is nearest to a difference of weights (Eckart-Young).
+
+        B A = U_r S_r V_r^T,   B = U_r sqrt(S_r),   A = sqrt(S_r) V_r^T
+
+    Args: difference: (out, in) or of a convolution, (out, in, height, width).
+    Returns: A, (rank, in * height * width), and B, (out, rank); float32.
+    """
+    u, s, v = torch.linalg.svd(difference.float().flatten(1), full_matrices=False)
+    root = s[:rank].sqrt()
+    return root[:, None] * v[:rank], u[:, :rank] * root
+
+
+def low_rank_difference(
+    weights: Mapping[str, Tensor], of: Mapping[str, Tensor], rank: int
+) -> dict[str, Tensor]:
+    """What turns the weights ``of`` into ``weights``, or nearly so.
+
+    Returns: for a weight named N, N.lora_A and N.lora_B of :func:`factors` where both networks
+    have one of that shape and it pays, the weight itself, N, elsewhere. Half precision.
+    """
+    difference: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        own = of.get(name)
+        if own is None or own.shape != weight.shape or not pays(weight, rank):
+            difference[name] = weight
+        elif not torch.equal(weight, own):
+            down, up = factors(weight.float() - own.float(), rank)
+            difference |= {f"{name}{_DOWN}": down, f"{name}{_UP}": up}
+    return {
+        name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in difference.items()
+    }
+
+
+def with_difference(
+    of: Mapping[str, Tensor], difference: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The weights ``of`` plus a :func:`low_rank_difference`, float32."""
+    weights = {name: tensor.float() for name, tensor in of.items()}
+    for name, tensor in difference.items():
+        plain = name.removesuffix(_DOWN)
+        if plain != name:
+            added = difference[f"{plain}{_UP}"].float() @ tensor.float()
+            weights[plain] = weights[plain] + added.view_as(weights[plain])
+        elif not name.endswith(_UP):
+            weights[name] = tensor.float()
+    return weights
+
+
+def write_low_rank(folder: Path, unet: Any, of: Path, rank: int) -> float:
+    """Write ``unet`` as its difference from the network in ``of``.
+
+    Args:
+        folder: with its config.json.
+        of: folder in the layout of diffusers.
+        rank: of the matrices, at least 1.
+    Returns: the share of the difference that is kept, of its squared length, where it was cut.
+    Raises: RelayError if ``of`` holds no network, OSError if the file cannot be written.
+    """
+    if rank < 1:
+        raise RelayError(f"rank {rank}, must be at least 1")
+    weights, own = unet.state_dict(), _weights(of)
+    difference = low_rank_difference(weights, own, rank)
+    kept = with_difference(own, difference)
+    cut = [name.removesuffix(_DOWN) for name in difference if name.endswith(_DOWN)]
+    lost = sum(float((weights[name].float() - kept[name]).square().sum()) for name in cut)
+    whole = sum(float((weights[name].float() - own[name].float()).square().sum()) for name in cut)
+    with put(folder / LOW_RANK_FILE) as new:
+        new.write_bytes(save(difference, {"format": "pt", "of": network_hash(of)}))
+    return 1 - lost / whole if whole else 1.0
+
+
+def open_low_rank(folder: Path, of: Path, dtype: torch.dtype) -> Any:
+    """The network that :func:`write_low_rank` wrote to ``folder``.
+
+    Raises: RelayError if it is damaged, or the network in ``of`` is another than it differs from.
+    """
+    file = folder / LOW_RANK_FILE
+    config = read_json(folder.parent, folder / "config.json")
+    try:
+        with safe_open(file, framework="pt") as content:
+            made_from = (content.metadata() or {}).get("of", "")
+            difference = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise RelayError(f"{file} cannot be read: {error}") from error
+    found = network_hash(of)
+    if made_from != found:
+        raise RelayError(
+            f"{folder} is the difference from a network {made_from[:12] or 'that it does not name'}"
+            f", and {of} is {found[:12]}: distil that one, or bring back the other"
+        )
+    unet: Any = UNet2DConditionModel.from_config(config)
+    try:
+        unet.load_state_dict(with_difference(_weights(of), difference))
+    except (KeyError, RuntimeError) as error:
+        raise RelayError(f"{file} does not fit its configuration: {error}") from error
+    return unet.to(dtype).eval()
+
+
+def differences(folder: Path) -> dict[str, Path]:
+    """The UNets that the cascade in ``folder`` stores as differences, and the folder of the network
+    that each differs from: that of the cascade which it ``shares``.
+
+    Raises: RelayError if that cascade is not named or cannot be found.
+    """
+    found = {}
+    for part in UNETS:
+        if (folder / part / LOW_RANK_FILE).is_file():
+            shares = read_index(folder).get("shares")
+            if not shares:
+                raise RelayError(f"{folder} does not say which cascade its {part} differs from")
+            found[part] = part_folder(related(folder, shares), part)
+    return found
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as content:
+            weights |= {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+    if not weights:
+        raise RelayError(f"{folder} holds no .safetensors with the weights of a network")
+    return weights

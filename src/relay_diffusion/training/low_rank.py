@@ -1,0 +1,61 @@
+"""Training a network within a low-rank difference from another (``models/low_rank.py``).
+
+The forward pass runs with W + B A as one matrix, not with the adapter beside the layer: on small
+batches that costs a product of two thin matrices, where an adapter would cost another pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from relay_diffusion.models.low_rank import factors, pays
+
+_FROZEN = ".parametrizations.weight.original"
+_PART = ".parametrizations.weight.0."
+
+
+class LowRank(nn.Module):
+    """W + B A, of which A and B learn. At first it is the nearest to a given weight."""
+
+    def __init__(self, weight: Tensor, wanted: Tensor, rank: int) -> None:
+        super().__init__()
+        down, up = factors(wanted - weight, rank)
+        if not up.any():  # with both zero, neither would get a gradient
+            down = torch.empty_like(down)
+            nn.init.kaiming_uniform_(down, a=5**0.5)
+        self.down, self.up = nn.Parameter(down), nn.Parameter(up)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + (self.up @ self.down).view_as(weight)
+
+
+def constrain(module: nn.Module, of: Mapping[str, Tensor], rank: int) -> None:
+    """Let ``module`` learn only in what a low-rank difference from the weights ``of`` can store:
+    B A where it pays, and whole the weights that it does not pay for, or ``of`` does not have."""
+    for name, layer in list(module.named_modules()):
+        weight, own = getattr(layer, "weight", None), of.get(f"{name}.weight")
+        if not isinstance(weight, nn.Parameter) or own is None or not pays(weight, rank):
+            continue
+        own = own.to(weight)
+        difference = LowRank(own, weight.detach(), rank)
+        layer.weight = nn.Parameter(own.clone(), requires_grad=False)
+        parametrize.register_parametrization(layer, "weight", difference)
+
+
+def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state with its products multiplied out, under the names that the network has for them; of
+    a network without any, the same."""
+    merged: dict[str, Any] = {}
+    for name, tensor in state.items():
+        layer = name.removesuffix(_FROZEN)
+        if layer != name:
+            added = state[f"{layer}{_PART}up"] @ state[f"{layer}{_PART}down"]
+            merged[f"{layer}.weight"] = tensor + added.view_as(tensor)
+        elif _PART not in name:
+            merged[name] = tensor
+    return merged

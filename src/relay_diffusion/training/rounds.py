@@ -1,0 +1,88 @@
+"""What a distillation is told: the stage, its rounds, and what is learned in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Round:
+    """One halving: a student of ``num_steps`` sampling steps, trained for ``steps`` optimiser steps
+    at ``lr`` (0: the recipe's)."""
+
+    num_steps: int
+    steps: int
+    lr: float = 0.0
+
+
+@dataclass(frozen=True)
+class DistillObjective:
+    """What is distilled, and how (docs/distillation.md).
+
+    Attributes:
+        teacher: cascade whose stage is distilled: a registered name, a folder or a hub id.
+        stage: "base" or "relay".
+        rounds: in order, each with half the steps of the one before.
+        start: T_r of the relay student, which the teacher must have been trained for.
+        guidance: lowest and highest scale that is drawn.
+        guidance_width: of the scale's embedding in the student.
+        rank: 0 lets all weights of the student learn; above, it is the stage of ``teacher`` plus
+            matrices of that rank, which can be stored beside it in little space.
+        weighting: of |D - D*|^2: "truncated_snr" is max(1 / sigma^2, 1), "snr" is 1 / sigma^2,
+            "v" is 1 + 1 / sigma^2.
+        through_vae: as in the relay objective.
+    """
+
+    teacher: str = "starter"
+    stage: Literal["base", "relay"] = "base"
+    rounds: tuple[Round, ...] = ()
+    start: float = 500.0
+    guidance: tuple[float, float] = (1.0, 8.0)
+    guidance_width: int = 64
+    rank: int = 0
+    weighting: Literal["truncated_snr", "snr", "v"] = "truncated_snr"
+    through_vae: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.rounds:
+            raise RelayError("rounds is empty: give one at least, [[objective.rounds]]")
+        for before, after in pairwise(self.rounds):
+            if before.num_steps != 2 * after.num_steps:
+                raise RelayError(
+                    f"a round of {before.num_steps} steps is followed by one of {after.num_steps}; "
+                    "each must have half the steps of the one before"
+                )
+        if not 0 < self.guidance[0] <= self.guidance[1]:
+            raise RelayError(f"guidance is {list(self.guidance)}, must be lowest and highest scale")
+        if self.rank < 0:
+            raise RelayError(f"rank is {self.rank}, must be above 0, or 0 for all weights")
+
+
+@dataclass(frozen=True)
+class DistillRecipe(Recipe):
+    """The teacher's folder takes the place of the ``model`` table. ``model.unet`` is the student of
+    the round before, in every round but the first."""
+
+    objective: DistillObjective = DistillObjective(rounds=(Round(1, 1),))
+
+
+def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
+    """One recipe for each round, in the folders NAME_16, NAME_8, ... by the student's steps."""
+    before = ""
+    for one in recipe.objective.rounds:
+        run = replace(recipe.run, name=f"{recipe.run.name}_{one.num_steps}", steps=one.steps)
+        step = replace(
+            recipe,
+            run=run,
+            model=replace(recipe.model, unet=before),
+            optimizer=replace(recipe.optimizer, lr=one.lr or recipe.optimizer.lr),
+            objective=replace(recipe.objective, rounds=(one,)),
+        )
+        yield step
+        before = str(step.folder / "export" / f"{recipe.objective.stage}_unet")

@@ -1,0 +1,136 @@
+"""A network stored as its difference of low rank from another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.models.low_rank import (
+    LOW_RANK_FILE,
+    factors,
+    low_rank_difference,
+    open_low_rank,
+    pays,
+    with_difference,
+    write_low_rank,
+)
+from relay_diffusion.models.unet import build_unet, cogview3_unet_config
+
+RANK = 2
+
+
+def unet(seed: int, guidance_width: int | None = None) -> UNet2DConditionModel:
+    torch.manual_seed(seed)
+    return build_unet(
+        cogview3_unet_config(
+            widths=(32, 64),
+            layers_per_level=1,
+            transformer_depths=(None, 1),
+            middle_depth=1,
+            head_dim=16,
+            context_width=16,
+            vector_width=96,
+            guidance_width=guidance_width,
+        )
+    )
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> Path:
+    unet(0).save_pretrained(tmp_path / "teacher")
+    return tmp_path / "teacher"
+
+
+@pytest.fixture
+def student() -> UNet2DConditionModel:
+    """The teacher, with matrices of rank 2 on top and an embedding of the guidance scale."""
+    made, own = unet(1, guidance_width=8), unet(0).state_dict()
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for name, weight in made.named_parameters():
+            if name in own:
+                weight.copy_(own[name])
+                if weight.ndim >= 2:
+                    up = torch.randn(len(weight), RANK)
+                    down = torch.randn(RANK, weight[0].numel())
+                    weight += 0.01 * (up @ down).view_as(weight)
+                else:
+                    weight += 0.01 * torch.randn_like(weight)
+    return made
+
+
+def test_factors_are_the_nearest_product() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(6, 4, 3, 3, dtype=torch.float64)
+    down, up = factors(weight, 3)
+    assert down.shape == (3, 36) and up.shape == (6, 3)
+    values = torch.linalg.svdvals(weight.flatten(1))
+    error = (weight.flatten(1) - up @ down).norm()
+    torch.testing.assert_close(error.double(), values[3:].norm(), rtol=1e-5, atol=0)
+
+
+def test_vectors_and_small_matrices_are_kept_whole() -> None:
+    assert not pays(torch.zeros(1000), 1)
+    assert pays(torch.zeros(8, 8), 3) and not pays(torch.zeros(8, 8), 4)
+    assert pays(torch.zeros(8, 4, 3, 3), 6)
+
+
+def test_what_is_the_same_takes_no_space() -> None:
+    own = unet(0).state_dict()
+    assert not any(".lora_" in name for name in low_rank_difference(own, own, RANK))
+
+
+def test_a_low_rank_difference_is_stored_as_good_as_whole(
+    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "student"
+    student.save_config(folder)
+    kept = write_low_rank(folder, student, teacher, RANK)
+    assert kept > 1 - 1e-5  # half precision
+    opened = open_low_rank(folder, teacher, torch.float32)
+    assert opened.config.time_cond_proj_dim == 8
+    for name, weight in student.state_dict().items():
+        torch.testing.assert_close(opened.state_dict()[name], weight, rtol=1e-3, atol=1e-4)
+    whole = sum(weight.numel() for weight in student.parameters()) * 2
+    assert (folder / LOW_RANK_FILE).stat().st_size < whole / 2
+
+
+def test_what_is_cut_off_is_told(
+    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
+) -> None:
+    student.save_config(tmp_path / "student")
+    kept = write_low_rank(tmp_path / "student", student, teacher, 1)
+    assert 0.4 < kept < 0.9  # one of two random directions, and the longer one
+
+
+def test_a_difference_from_another_network_is_refused(
+    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "student"
+    student.save_config(folder)
+    write_low_rank(folder, student, teacher, RANK)
+    unet(5).save_pretrained(teacher)
+    with pytest.raises(RelayError, match=r"is the difference from a network .*: distil that one"):
+        open_low_rank(folder, teacher, torch.float32)
+
+
+def test_a_damaged_difference_is_named(
+    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "student"
+    student.save_config(folder)
+    (folder / LOW_RANK_FILE).write_bytes(b"nothing")
+    with pytest.raises(RelayError, match=r"low_rank.safetensors cannot be read"):
+        open_low_rank(folder, teacher, torch.float32)
+    with pytest.raises(RelayError, match="rank 0, must be at least 1"):
+        write_low_rank(folder, student, teacher, 0)
+
+
+def test_a_difference_is_added_in_float32() -> None:
+    of = {"weight": torch.ones(4, 4, dtype=torch.float16)}
+    added = {"weight.lora_A": torch.ones(1, 4), "weight.lora_B": torch.full((4, 1), 1e-4)}
+    assert with_difference(of, added)["weight"][0, 0].item() == pytest.approx(1.0001, abs=1e-7)
