@@ -81,6 +81,18 @@ def test_parquet_may_hold_paths(tmp_path: Path) -> None:
     assert as_drawn(open_records(str(tmp_path / "list.parquet"))) == records
 
 
+def test_pictures_beside_shards_are_not_passed_over_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = drawn(4)
+    write_shards(tmp_path, records)
+    assert as_drawn(open_records(str(tmp_path))) == records
+    assert not caplog.text
+    write_folder(tmp_path / "more", drawn(2))
+    assert as_drawn(open_records(str(tmp_path))) == records
+    assert "2 pictures beside them, such as more/part0/000.png, are not read" in caplog.text
+
+
 def test_a_row_may_say_the_original_size_and_overrules_files() -> None:
     texts = texts_of({"text": " a fox ", "original_size": [640, 480], "score": 3, "blank": " "})
     assert texts.captions == {"caption": "a fox"}

@@ -123,7 +123,7 @@ def test_an_expansion_is_asked_for_once(tmp_path: Path) -> None:
     for key, prompt, seed in (("m", "fox", 2), ("m", "owl", 1), ("n", "fox", 1)):
         assert Cached(second, "openai", key, folder=tmp_path).expand(prompt, seed) == "Another."
     assert second.calls == 3
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*.new"))
 
 
 def test_failures_are_not_kept(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import put_text
 
 _SETTINGS, _BATCHES = "run.json", "batches.jsonl"
 
@@ -60,9 +60,7 @@ class Logbook:
 
     def save(self) -> None:
         """Write the settings, whole or not at all."""
-        part = self.out / f".{_SETTINGS}.part"
-        part.write_text(json.dumps(self.settings, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, self.out / _SETTINGS)
+        put_text(self.out / _SETTINGS, json.dumps(self.settings, indent=1) + "\n")
 
     def add(self, batch: Batch) -> None:
         """Note a batch, at once."""

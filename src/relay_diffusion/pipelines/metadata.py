@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from relay_diffusion.config import from_dict
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import put
 
 KEY = "relay"
 _READABLE_KEY = "parameters"  # where picture viewers of the field look
@@ -95,12 +95,8 @@ def save_picture(image: Image.Image, path: Path, record: dict[str, Any], readabl
     text = PngImagePlugin.PngInfo()
     text.add_itxt(KEY, json.dumps(record, ensure_ascii=False))
     text.add_itxt(_READABLE_KEY, readable)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        image.save(part, format="PNG", pnginfo=text)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with put(path) as new:
+        image.save(new, format="PNG", pnginfo=text)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from relay_diffusion.diffusion import (
     Denoise,
@@ -41,6 +41,7 @@ from relay_diffusion.training.networks import (
     build_unet,
     build_vae,
     load_tokenizer,
+    place,
     save_half,
 )
 from relay_diffusion.training.objective import Objective
@@ -59,22 +60,24 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     prediction_type = scheduler.get("prediction_type", "epsilon")
     num_tokens = max_tokens_of(index)
     parts = {part: str(part_folder(folder, part)) for part in LENT}
-    vae = build_vae(parts["vae"]).to(device)
-    text_encoder = build_text_encoder(parts["text_encoder"], 0).to(device)
+    vae, text_encoder = build_vae(parts["vae"]), build_text_encoder(parts["text_encoder"], 0)
     tokenizer = load_tokenizer(parts["tokenizer"])
     first = str(part_folder(folder, f"{settings.stage}_unet"))
     path = str(recipe.model.unet) or first
-    teacher = build_unet(path, 0, 0).to(device)
+    teacher = build_unet(path, 0, 0)
     told = teacher.config.time_cond_proj_dim is not None
-    student = _told_guidance(teacher, settings.guidance_width).to(device)
+    student = _told_guidance(teacher, settings.guidance_width)
     if settings.rank:
         of = teacher if path == first else build_unet(first, 0, 0)
         constrain(student, of.state_dict(), settings.rank)
+    if recipe.run.dtype == "bfloat16":
+        nn.Module.to(teacher, torch.bfloat16)  # only ever computed with; half the memory
     networks = Networks(vae, text_encoder, teacher, tokenizer)
     for part in networks.modules().values():
+        place(part, recipe.run, device)
         freeze(part)
-    vae_path, text_path = str(folder / "vae"), str(folder / "text_encoder")
-    model = Model(vae=vae_path, text_encoder=text_path, max_tokens=num_tokens)
+    place(student, recipe.run, device)
+    model = Model(vae=parts["vae"], text_encoder=parts["text_encoder"], max_tokens=num_tokens)
     relays = settings.stage == "relay"
     check_prepared(recipe.data, model, tokenizer, fixed_text=True, low_resolution=relays)
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from relay_diffusion.files import put
+
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 log = logging.getLogger(__name__)
@@ -42,12 +44,10 @@ def kept(kind: str, files: Iterable[Path], build: Callable[[], Arrays]) -> Array
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # none yet, or one that was cut short
     arrays = build()
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("wb") as file:
+        with put(path) as new, new.open("wb") as file:
             np.savez(file, state=stamp, **arrays)  # type: ignore[arg-type]
-        new.replace(path)
     except OSError as error:
         log.warning("%s not written (%s), so it is made again each time", path, error.strerror)
     return arrays

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import glob
+import logging
 from pathlib import Path
 
 from relay_diffusion.data.pictures.folder import FolderRecords
-from relay_diffusion.data.pictures.records import Records
+from relay_diffusion.data.pictures.records import SUFFIXES, Records
 from relay_diffusion.data.pictures.shards import ShardRecords
 from relay_diffusion.data.pictures.tables import TableRecords, saved_dataset_files
 from relay_diffusion.errors import RelayError
+
+log = logging.getLogger(__name__)
 
 KINDS = "a folder of pictures, *.parquet, *.tar, or a folder that datasets' save_to_disk wrote"
 
@@ -38,10 +41,21 @@ def open_records(path: str) -> Records:
 def _open_folder(folder: Path) -> Records:
     if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
         return TableRecords(saved_dataset_files(folder), parquet=False)
-    for suffix in (".tar", ".parquet"):
-        files = sorted(file for file in folder.rglob(f"*{suffix}") if file.is_file())
-        if files and suffix == ".tar":
-            return ShardRecords(files)
-        if files:
-            return TableRecords(files, parquet=True)
+    inside = sorted(file for file in folder.rglob("*") if file.is_file())
+    shards = [file for file in inside if file.suffix == ".tar"]
+    if shards:
+        # Parquet beside shards is their statistics; pictures beside parquet may be what it names.
+        loose = [file for file in inside if file.suffix.lower() in SUFFIXES]
+        if loose:
+            log.warning(
+                "%s: reading its *.tar; %d pictures beside them, such as %s, are not read: give "
+                "them a folder of their own",
+                folder,
+                len(loose),
+                loose[0].relative_to(folder),
+            )
+        return ShardRecords(shards)
+    tables = [file for file in inside if file.suffix == ".parquet"]
+    if tables:
+        return TableRecords(tables, parquet=True)
     return FolderRecords(folder)

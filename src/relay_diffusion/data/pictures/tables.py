@@ -21,6 +21,7 @@ from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.pictures.kept import cache_folder, fingerprint
 from relay_diffusion.data.pictures.records import Place, Records, Texts, texts_of
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import put
 
 log = logging.getLogger(__name__)
 
@@ -184,11 +185,10 @@ def _spooled(file: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     for outdated in path.parent.glob(f"{name}.*.arrow"):
         outdated.unlink()
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    with pa.ipc.new_file(str(new), pa.schema([schema.field(name) for name in columns])) as writer:
+    kept = pa.schema([schema.field(name) for name in columns])
+    with put(path) as new, pa.ipc.new_file(str(new), kept) as writer:
         for batch in opened.iter_batches(batch_size=256, columns=columns, use_threads=False):
             writer.write_batch(batch.select(columns))
-    new.replace(path)
     return path
 
 

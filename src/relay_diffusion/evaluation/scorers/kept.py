@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from relay_diffusion.evaluation.scorers.command import Scorer, Scores
+from relay_diffusion.files import put_text
 
 
 def kept_scores(scorer: Scorer, rows: Sequence[Mapping[str, Any]], folder: Path) -> Scores:
@@ -31,7 +32,5 @@ def kept_scores(scorer: Scorer, rows: Sequence[Mapping[str, Any]], folder: Path)
         return Scores(**json.loads(path.read_text(encoding="utf-8")))
     given = scorer.score(rows)
     folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(asdict(given)) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    put_text(path, json.dumps(asdict(given)) + "\n")
     return given

@@ -6,8 +6,8 @@ import json
 import os
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
+from relay_diffusion.files import put_text
 from relay_diffusion.pipelines.prompts.expander import Expander
 
 
@@ -46,10 +46,6 @@ class Cached:
         """The file appears whole or not at all: other processes may be reading."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(
-                "w", encoding="utf-8", dir=self.folder, suffix=".part", delete=False
-            ) as part:
-                part.write(content + "\n")
-            os.replace(part.name, file)
+            put_text(file, content + "\n")
         except OSError:
             pass
