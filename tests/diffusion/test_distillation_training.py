@@ -10,6 +10,7 @@ from torch import Tensor
 
 from relay_diffusion.diffusion import (
     NoiseSchedule,
+    consistency_loss,
     distill,
     distillation_loss,
     distillation_target,
@@ -102,6 +103,52 @@ def error(stage: str, num_steps: int) -> float:
 )
 def test_a_trained_student_ends_where_its_teacher_does(stage: str, num_steps: int) -> None:
     assert error(stage, num_steps) < 1e-3
+
+
+@pytest.mark.parametrize(("stage", "num_steps", "each"), [("base", 4, 4), ("relay", 1, 8)])
+def test_a_consistent_student_ends_where_its_teacher_does(
+    stage: str, num_steps: int, each: int
+) -> None:
+    """One (a, b) for each of the teacher's levels, fitted from the end of a step back."""
+    sigmas, taus = levels(stage, each * num_steps)
+    generator = torch.Generator().manual_seed(0)
+    known = {float(sigmas[i]): (float(taus[i]), i) for i in range(len(sigmas))}
+    weights = torch.zeros(len(sigmas), 2, dtype=torch.float64)
+    for start in reversed(range(each * num_steps)):
+        z, z_lr = torch.randn(2, 64, 1, 2, 2, generator=generator, dtype=torch.float64)
+        own = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.LBFGS([own], max_iter=50, line_search_fn="strong_wolfe")
+        end = (start // each + 1) * each
+        way = [sigmas[i].expand(64) for i in (start, start + 1, end)]
+        fractions = [taus[i].expand(64) for i in (start, start + 1, end)]
+
+        def teacher(z: Tensor, at: Tensor, z_lr: Tensor = z_lr) -> Tensor:
+            tau = torch.tensor(known[float(at[0])][0], dtype=torch.float64)
+            return gaussian_estimate(z, z_lr, at[:, None, None, None], tau)
+
+        def student(
+            z: Tensor, at: Tensor, own: Tensor = own, z_lr: Tensor = z_lr, start: int = start
+        ) -> Tensor:
+            i = known[float(at[0])][1]
+            a, b = own if i == start else weights[i]
+            return a * z + b * z_lr
+
+        def loss(
+            student=student, teacher=teacher, z=z, way=way, tau=fractions, z_lr=z_lr, o=optimizer
+        ) -> Tensor:
+            o.zero_grad()
+            base = stage == "base"
+            value = consistency_loss(
+                student, teacher, z, way, None if base else tau, None if base else z_lr
+            ).mean()
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        weights[start] = own.detach()
+    end = walk(stage, each * num_steps)
+    few = walk(stage, num_steps, weights[:-1:each])
+    assert float((few - end).norm() / end.norm()) < 1e-3
 
 
 def test_it_does_not_with_a_wrong_tau(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,37 @@ def test_a_round_of_low_rank_goes_on_where_the_last_one_ended(teacher: Path) -> 
         torch.testing.assert_close(weight, made.state_dict()[name], rtol=0, atol=3e-4)
 
 
+@pytest.mark.parametrize("stage", ["base", "relay"])
+def test_consistency_takes_one_round(teacher: Path, stage: str) -> None:
+    rounds = [{"num_steps": 2, "steps": 3}]
+    recipe = recipe_for(teacher, stage=stage, method="consistency", teacher_steps=8, rounds=rounds)
+    (only,) = rounds_of(recipe)
+    assert train(only, distill(only, Squares, CPU), CPU)
+    told = json.loads((only.folder / "export" / "distilled.json").read_text())
+    assert told["num_steps"] == 2
+    log = [json.loads(line) for line in (only.folder / "log.jsonl").read_text().splitlines()]
+    assert any("validation/loss_step_1" in line for line in log)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"teacher_steps": 16}, "by halving it follows from the rounds, 8: leave it out"),
+        ({"method": "consistency", "teacher_steps": 8}, "method consistency takes one round"),
+        (
+            {"method": "consistency", "rounds": [{"num_steps": 4, "steps": 1}]},
+            "teacher_steps is 0, must be a multiple of the student's 4 steps, such as 64",
+        ),
+        ({"rank": -1}, "rank is -1, must be above 0, or 0 for all weights"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    teacher: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RelayError, match=message):
+        recipe_for(teacher, **settings)
+
+
 def test_a_preview_has_the_teacher_beside_the_student(teacher: Path) -> None:
     for stage, columns in (("base", 2), ("relay", 3)):
         first = next(rounds_of(recipe_for(teacher, stage=stage)))

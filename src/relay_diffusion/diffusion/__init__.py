@@ -4,6 +4,7 @@ docs/math.md derives what is here.
 """
 
 from relay_diffusion.diffusion.distill import (
+    consistency_loss,
     distillation_loss,
     distillation_target,
     truncated_snr_weight,
@@ -21,6 +22,7 @@ __all__ = [
     "NoiseSchedule",
     "Solver",
     "base_loss",
+    "consistency_loss",
     "distillation_loss",
     "distillation_target",
     "eps_to_denoised",

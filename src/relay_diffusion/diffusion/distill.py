@@ -1,4 +1,8 @@
-"""Progressive distillation (arXiv:2202.00512): a student does two steps of its teacher in one."""
+"""Distillation: a student does in one step what its teacher does in several.
+
+By halving (progressive distillation, arXiv:2202.00512), two steps at a time; or by consistency
+(multistep consistency models, arXiv:2403.06807), from anywhere within a step to its end.
+"""
 
 from __future__ import annotations
 
@@ -90,8 +94,51 @@ def distillation_loss(
         target = distillation_target(
             z, z_after, sigmas[0], sigmas[-1], fractions[0], fractions[-1], z_lr
         )
-    error = student(z, sigmas[0]) - target
-    return torch.mean(error**2, dim=tuple(range(1, z.ndim)))
+    return _mean_square(student(z, sigmas[0]) - target)
+
+
+def consistency_loss(
+    student: Denoise,
+    teacher: Denoise,
+    z: Tensor,
+    sigmas: Sequence[Tensor],
+    taus: Sequence[Tensor] | None = None,
+    z_lr: Tensor | None = None,
+) -> Tensor:
+    """How far the student's estimate is from the one that lands where its own estimate would, made
+    one step of the teacher further down.
+
+        z'  = Euler step of the teacher, (sigma, tau) -> (sigma', tau')
+        z'' = step of the student from there to the end of its step, (sigma'', tau'')
+        loss = mean over C, H, W of (D_student(z, sigma) - D*)^2
+
+    with D* of :func:`distillation_target`, at which the gradient stops. Where all is learned, one
+    step of the student from any of the teacher's levels lands where the teacher's steps do. The
+    student is its own target, without an average (arXiv:2310.14189). Unweighted.
+
+    Args:
+        student, teacher: estimates of z_0.
+        z: latents at the first level, (B, C, H, W).
+        sigmas: three levels, each (B,): where z is, one teacher's step further, and the end of the
+            student's step, which may be the same.
+        taus: relay fractions at the same places, each (B,); None in the base stage.
+        z_lr: low-resolution latent, (B, C, H, W); None in the base stage.
+    Returns: (B,), dtype of the student's estimate.
+    """
+    first, then, end = sigmas
+    tau, tau_then, tau_end = (0.0, 0.0, 0.0) if taus is None else taus
+    with torch.no_grad():
+        z_then = relay_step(z, teacher(z, first), z_lr, first, then, tau, tau_then)
+        there = then <= end
+        way = torch.where(there, first, then)  # not 0, which no step leads from
+        z_end = relay_step(z_then, student(z_then, way), z_lr, way, end, tau_then, tau_end)
+        z_end = torch.where(there.reshape(-1, *[1] * (z.ndim - 1)), z_then, z_end)
+        target = distillation_target(z, z_end, first, end, tau, tau_end, z_lr)
+    return _mean_square(student(z, first) - target)
+
+
+def _mean_square(error: Tensor) -> Tensor:
+    return torch.mean(error**2, dim=tuple(range(1, error.ndim)))
 
 
 def truncated_snr_weight(sigma: Tensor) -> Tensor:

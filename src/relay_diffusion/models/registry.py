@@ -13,6 +13,7 @@ from relay_diffusion.errors import RelayError, first_line
 
 PACKAGED = {
     "starter": "the scene world (animals, plants, food, things), trained by this project",
+    "starter-fast": "the starter distilled, four steps and one",
 }
 INDEX = "model_index.json"
 _PACKAGE = Path(__file__).parents[1]

@@ -1,6 +1,6 @@
-"""The distillation objective: halving the steps of a cascade's stage, round by round.
+"""The distillation objective: a few steps of a cascade's stage instead of many.
 
-A distillation is a series of runs, one for each halving, each with its own folder and checkpoints.
+By halving, it is a series of runs, one for each round, each with its own folder and checkpoints.
 The teacher of the first is the cascade's own network under classifier-free guidance, at a scale
 drawn for every sample; the student is told that scale (arXiv:2210.03142), and teaches the next.
 """
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from relay_diffusion.diffusion import (
     Denoise,
     NoiseSchedule,
+    consistency_loss,
     distillation_loss,
     guided,
     relay_mean,
@@ -83,7 +84,10 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
 
     schedule = NoiseSchedule(NoiseSchedule.scaled_linear().sigmas.to(device))
     num_steps = settings.rounds[0].num_steps
-    sigmas, taus = _levels(schedule, settings, 2 * num_steps)
+    by_halving = settings.method == "halving"
+    each = 2 if by_halving else settings.teacher_steps // num_steps  # teacher's steps to one
+    sigmas, taus = _levels(schedule, settings, each * num_steps)
+    loss_of = distillation_loss if by_halving else consistency_loss
     of_student = Denoiser(student, schedule, prediction_type)
     of_teacher = Denoiser(teacher, schedule, prediction_type)
 
@@ -103,8 +107,13 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         """(weighted loss, index of the student's step), each (B,)."""
         low, high = settings.guidance
         scale = low + (high - low) * draws.uniform("guidance")
-        index = (draws.stratified("step") * num_steps).long()
-        way = [2 * index + i for i in range(3)]
+        if by_halving:
+            index = (draws.stratified("step") * num_steps).long()
+            way = [2 * index + i for i in range(3)]
+        else:
+            start = (draws.stratified("step") * each * num_steps).long()
+            index = start // each
+            way = [start, start + 1, (index + 1) * each]
         levels = [sigmas[i] for i in way]
         fractions = None if taus is None else [taus[i] for i in way]
         eps = draws.normal("eps", *batch["z_0"].shape[1:])
@@ -114,7 +123,7 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         z = mean + levels[0][:, None, None, None] * eps
         with torch.no_grad():
             context = context_of(text_encoder, batch)
-        loss = distillation_loss(
+        loss = loss_of(
             of_student(context, batch["time_ids"], guidance=scale),
             taught(context, batch["time_ids"], scale),
             z,
@@ -151,7 +160,7 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         scale = torch.full((num,), min(max(recipe.preview.guidance, low), high), device=device)
         runs = [
             (taught(context, vector, scale), slice(None)),
-            (of_student(context, vector, guidance=scale), slice(None, None, 2)),
+            (of_student(context, vector, guidance=scale), slice(None, None, each)),
         ]
         eps = draws.normal("eps", *batch["z_0"].shape[1:])
         return side_by_side(networks.vae, runs, eps, sigmas, batch.get("z_lr"))
@@ -193,8 +202,8 @@ def _told_guidance(teacher: Any, width: int) -> Any:
 def _levels(
     schedule: NoiseSchedule, settings: DistillObjective, num_steps: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Noise levels and relay fractions of the teacher's run, (num_steps + 1,) each. The student's
-    are every second of them."""
+    """Noise levels and relay fractions of the teacher's run, (num_steps + 1,) each; the student's
+    are some of them."""
     if settings.stage == "base":
         return schedule.sample_sigmas(num_steps), None
     sigmas = schedule.relay_sigmas(num_steps, settings.start)

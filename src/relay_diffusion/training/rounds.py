@@ -28,7 +28,10 @@ class DistillObjective:
     Attributes:
         teacher: cascade whose stage is distilled: a registered name, a folder or a hub id.
         stage: "base" or "relay".
+        method: "halving" runs the teacher for two steps to every one of the student's, round after
+            round; "consistency" goes from ``teacher_steps`` to the student's in one round.
         rounds: in order, each with half the steps of the one before.
+        teacher_steps: of the teacher of a consistency model, a multiple of the student's.
         start: T_r of the relay student, which the teacher must have been trained for.
         guidance: lowest and highest scale that is drawn.
         guidance_width: of the scale's embedding in the student.
@@ -41,7 +44,9 @@ class DistillObjective:
 
     teacher: str = "starter"
     stage: Literal["base", "relay"] = "base"
+    method: Literal["halving", "consistency"] = "halving"
     rounds: tuple[Round, ...] = ()
+    teacher_steps: int = 0
     start: float = 500.0
     guidance: tuple[float, float] = (1.0, 8.0)
     guidance_width: int = 64
@@ -58,6 +63,20 @@ class DistillObjective:
                     f"a round of {before.num_steps} steps is followed by one of {after.num_steps}; "
                     "each must have half the steps of the one before"
                 )
+        num_steps = self.rounds[0].num_steps
+        if self.method == "halving":
+            if self.teacher_steps not in (0, 2 * num_steps):
+                raise RelayError(
+                    f"teacher_steps is {self.teacher_steps}; by halving it follows from the "
+                    f"rounds, {2 * num_steps}: leave it out"
+                )
+        elif len(self.rounds) > 1:
+            raise RelayError("method consistency takes one round: give one [[objective.rounds]]")
+        elif self.teacher_steps <= num_steps or self.teacher_steps % num_steps:
+            raise RelayError(
+                f"teacher_steps is {self.teacher_steps}, must be a multiple of the student's "
+                f"{num_steps} steps, such as {16 * num_steps}"
+            )
         if not 0 < self.guidance[0] <= self.guidance[1]:
             raise RelayError(f"guidance is {list(self.guidance)}, must be lowest and highest scale")
         if self.rank < 0:
