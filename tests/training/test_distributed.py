@@ -14,6 +14,7 @@ from distributed_run import recipe_of
 from torch.testing import assert_close
 
 from relay_diffusion.training.checkpoint import Checkpoints
+from tests.data.drawn import drawn, write_folder
 
 
 def run(processes: int, kind: str, out: Path, steps: int, *rest: str) -> list[dict[str, Any]]:
@@ -38,6 +39,45 @@ def test_two_processes_make_the_losses_of_one(tmp_path: Path) -> None:
     one, two = (run(n, "base", tmp_path / str(n), 8) for n in (1, 2))
     assert len(figures(one)) == 17
     assert_close(figures(two), figures(one), rtol=1e-5, atol=0)
+
+
+def test_two_processes_make_them_in_half_precision_too(tmp_path: Path) -> None:
+    """Weights in bfloat16 and in channels_last, activations computed twice."""
+    one, two = (run(n, "base", tmp_path / str(n), 4, "half") for n in (1, 2))
+    assert len(figures(one)) == 9
+    assert_close(figures(two), figures(one), rtol=0.02, atol=0)
+
+
+@pytest.mark.slow
+def test_processes_make_a_series_of_recipes(tmp_path: Path) -> None:
+    write_folder(tmp_path / "pictures", drawn(6))
+    recipe = """
+    [run]
+    name = "NAME"
+    objective = "base"
+    steps = 1
+    [data]
+    source = "pictures"
+    path = "pictures"
+    batch_size = 2
+    views = [{ size = 64 }]
+    [model]
+    cascade = "starter"
+    [optimizer]
+    warmup = 0
+    [validation]
+    every = 0
+    [preview]
+    every = 0
+    """
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.toml").write_text(recipe.replace("NAME", name))
+    relay = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    relay += ["--no-python", str(Path(sys.executable).with_name("relay")), "train"]
+    relay += ["first.toml", "second.toml"]
+    done = subprocess.run(relay, capture_output=True, text=True, timeout=200, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "runs" / "second" / "export" / "base_unet").is_dir()
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -154,12 +155,29 @@ def shard(modules: Mapping[str, nn.Module], device: torch.device, bfloat16: bool
         cast_forward_inputs=False,
     )
     for module in modules.values():
+        _contiguous(module)
         units = [m for m in module.modules() if type(m).__name__ in UNITS]
         for unit in [*units, module]:
             fully_shard(unit, mesh=mesh, mp_policy=policy)
         for method in ("encode", "decode"):  # of autoencoders, which are not called as a whole
             if hasattr(module, method):
                 register_fsdp_forward_method(module, method)
+
+
+def _contiguous(module: nn.Module) -> None:
+    """FSDP shards contiguous weights only. Where they were in channels_last, the network gets its
+    inputs in that format, which convolutions hand on as well."""
+    found = False
+    for parameter in module.parameters():
+        if not parameter.is_contiguous():
+            parameter.data, found = parameter.data.contiguous(), True
+
+    def in_channels_last(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        x, *rest = inputs
+        return (x.contiguous(memory_format=torch.channels_last), *rest)
+
+    if found:
+        module.register_forward_pre_hook(in_channels_last)
 
 
 def forget_gathered(modules: Mapping[str, nn.Module]) -> None:

@@ -86,7 +86,8 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             batch = objective.feed(step)
             waited = time.perf_counter() - before
             if step == start:
-                journal.flops = _operations(recipe, objective, batch, rows[:1])
+                with _autocast(recipe, device):
+                    journal.flops = _operations(recipe, objective, batch, rows[:1])
                 if run.compile:
                     for module in modules.values():
                         module.compile()
