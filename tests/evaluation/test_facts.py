@@ -66,6 +66,7 @@ def test_everything_holds_only_if_all_does() -> None:
     read = [[saw(("fox", None, 0.5)), saw()], [saw(), saw()]]
     scores = alignment(prompts, read)
     assert scores["everything"].value == 0.5
+    assert scores["facts"].value == 0.75
     assert scores["style"].value == 1.0
     assert scores["subject"].num_prompts == 1 and scores["subject"].num_pictures == 2
 

@@ -12,6 +12,9 @@ from relay_diffusion.evaluation.suites.prompt import Prompt
 EVERYTHING = "everything"
 """The share of pictures that show every fact asked for."""
 
+FACTS = "facts"
+"""The share of a picture's facts that it shows, on the mean over pictures."""
+
 TASK_QUESTIONS = {
     "one subject": ("subject",),
     "two subjects": ("both subjects",),
@@ -25,16 +28,21 @@ TASK_QUESTIONS = {
 """What a picture must get right to solve a task, as GenEval (arXiv:2310.11513) has it: a position
 without both things is wrong, a colour without the thing too."""
 
-Answers = Mapping[str, bool]
+Answers = Mapping[str, float]
+"""0 or 1 for a question, a share for ``FACTS``."""
+
 Read = Sequence[Sequence[Verdict]]
 
 
 def alignment(prompts: Sequence[Prompt], read: Read, seed: int = 0) -> dict[str, Score]:
-    """Scores by question (see ``judge.agreement``), and of "everything"; ``read[i]`` are the
-    verdicts on the pictures of prompt i. Prompts without facts are left out."""
+    """Scores by question (see ``judge.agreement``), and of "facts" and "everything"; ``read[i]``
+    are the verdicts on the pictures of prompt i. Prompts without facts are left out."""
 
     def named(prompt: Prompt, answers: Answers) -> Answers:
-        return {**answers, EVERYTHING: all(answers.values())}
+        if not answers:
+            return {}
+        shown = sum(answers.values()) / len(answers)
+        return {**answers, FACTS: shown, EVERYTHING: shown == 1}
 
     return _scores(prompts, read, named, seed)
 
@@ -45,7 +53,7 @@ def alignment_by_task(prompts: Sequence[Prompt], read: Read, seed: int = 0) -> d
     def named(prompt: Prompt, answers: Answers) -> Answers:
         if prompt.task not in TASK_QUESTIONS:
             return {}
-        solved = all(answers.get(question, False) for question in TASK_QUESTIONS[prompt.task])
+        solved = all(answers.get(question, 0) for question in TASK_QUESTIONS[prompt.task])
         return {prompt.task: solved}
 
     return _scores(prompts, read, named, seed)
@@ -58,11 +66,11 @@ def _scores(
     for prompt, verdicts in zip(prompts, read, strict=True):
         if prompt.asked is None:
             continue
-        counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        counts: dict[str, list[float]] = defaultdict(lambda: [0, 0])
         for verdict in verdicts:
             for name, holds in named(prompt, agreement(prompt.asked, verdict)).items():
                 counts[name][0] += holds
                 counts[name][1] += 1
         for name, (right, num) in counts.items():
-            pairs[name].append((right, num))
+            pairs[name].append((right, int(num)))
     return {name: score(pairs[name], seed) for name in sorted(pairs)}

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay_diffusion.evaluation.alignment import EVERYTHING, TASK_QUESTIONS
+from relay_diffusion.evaluation.alignment import EVERYTHING, FACTS, TASK_QUESTIONS
 
 Result = Mapping[str, Any]
 """What ``scores.json`` holds."""
 
+
+ALIGNMENT = (FACTS, EVERYTHING)
 
 DISTANCES = ("Fréchet", "kernel x1000")
 """Of which less is better."""
@@ -69,7 +71,7 @@ def comparison(result: Result) -> Table:
 def measures(result: Result, suite: str) -> list[str]:
     """Names of what stands in the comparison for a suite, in order."""
     found = [model["suites"][suite] for model in result["models"]]
-    names = [EVERYTHING] if any(EVERYTHING in one["questions"] for one in found) else []
+    names = [name for name in ALIGNMENT if any(name in one["questions"] for one in found)]
     if any(one["distances"] for one in found):
         names += DISTANCES
     return names + sorted({name for one in found for name in one["scores"]})
@@ -77,8 +79,8 @@ def measures(result: Result, suite: str) -> list[str]:
 
 def measure_of(found: Mapping[str, Any], name: str) -> Mapping[str, float] | None:
     """The score behind a name of ``measures``; distances have no interval."""
-    if name == EVERYTHING:
-        score: Mapping[str, float] | None = found["questions"].get(EVERYTHING)
+    if name in ALIGNMENT:
+        score: Mapping[str, float] | None = found["questions"].get(name)
         return score
     if name in DISTANCES:
         if found["distances"] is None:
