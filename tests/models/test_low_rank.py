@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.models.low_rank import (
     LOW_RANK_FILE,
     factors,
+    is_difference,
     low_rank_difference,
     open_low_rank,
     pays,
@@ -128,6 +130,40 @@ def test_a_damaged_difference_is_named(
         open_low_rank(folder, teacher, torch.float32)
     with pytest.raises(RelayError, match="rank 0, must be at least 1"):
         write_low_rank(folder, student, teacher, 0)
+
+
+def test_a_difference_from_a_difference_is_refused(
+    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "student"
+    student.save_config(folder)
+    write_low_rank(folder, student, teacher, RANK)
+    with pytest.raises(RelayError, match="is itself stored as a difference: give a cascade"):
+        write_low_rank(tmp_path, student, folder, RANK)
+
+
+def test_a_network_that_was_saved_anew_is_whole(
+    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "student"
+    student.save_config(folder)
+    write_low_rank(folder, student, teacher, RANK)
+    assert is_difference(folder)
+    student.save_pretrained(folder)
+    assert not is_difference(folder)
+
+
+def test_what_does_not_fit_is_named(
+    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "student"
+    student.save_config(folder)
+    write_low_rank(folder, student, teacher, RANK)
+    config = folder / "config.json"
+    told = json.loads(config.read_text())
+    config.write_text(json.dumps({**told, "time_cond_proj_dim": 4}))
+    with pytest.raises(RelayError, match=r"not fit its configuration: time_embedding.cond_proj"):
+        open_low_rank(folder, teacher, torch.float32)
 
 
 def test_a_difference_is_added_in_float32() -> None:

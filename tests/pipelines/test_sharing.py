@@ -116,7 +116,13 @@ def test_students_can_be_stored_as_differences(
     # Opened, it is whole, and so is a copy of it.
     half.save_pretrained(tmp_path / "whole")
     assert not list((tmp_path / "whole").rglob("low_rank.safetensors"))
-    with pytest.raises(RelayError, match="low rank is of a difference"):
+    # Those of another teacher are refused before anything is made.
+    told = tmp_path / "students" / DISTILLED
+    told.write_text(json.dumps({"teacher": "0" * 64}))
+    with pytest.raises(RelayError, match="was distilled from another network than"):
+        assemble(tmp_path / "wrong", **parts, shares="../full", rank=2, **settings)
+    assert not (tmp_path / "wrong").exists()
+    with pytest.raises(RelayError, match="rank is that of a difference: name the cascade"):
         assemble(tmp_path / "alone", **parts, rank=2)
 
 

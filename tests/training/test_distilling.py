@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from tiny_training import CPU, TEXT_ENCODER, UNET, VAE, Squares, tokenizer
 from relay_diffusion.diffusion import NoiseSchedule
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.denoiser import Denoiser
-from relay_diffusion.models.low_rank import pays
+from relay_diffusion.models.low_rank import pays, write_low_rank
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.training.distilling import distill
+from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.low_rank import plain
 from relay_diffusion.training.networks import (
@@ -151,12 +153,18 @@ def test_consistency_takes_one_round(teacher: Path, stage: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"teacher_steps": 16}, "by halving it follows from the rounds, 8: leave it out"),
+        ({"teacher_steps": 8}, "by halving it follows from the rounds, 8: leave it out"),
         ({"method": "consistency", "teacher_steps": 8}, "method consistency takes one round"),
         (
             {"method": "consistency", "rounds": [{"num_steps": 4, "steps": 1}]},
-            "teacher_steps is 0, must be a multiple of the student's 4 steps, such as 64",
+            "teacher_steps is 0, must be a multiple of the student's 4 steps, such as 16",
         ),
+        ({"rounds": [{"num_steps": 0, "steps": 1}]}, "num_steps is 0, must be at least 1"),
+        (
+            {"rounds": [{"num_steps": 256, "steps": 1}], "stage": "relay", "start": 300},
+            "the teacher would take 512 steps, of 300 that there are",
+        ),
+        ({"start": 0}, "start is 0, must be 1 to 1000"),
         ({"rank": -1}, "rank is -1, must be above 0, or 0 for all weights"),
     ],
 )
@@ -165,6 +173,53 @@ def test_settings_that_do_not_go_together_are_refused(
 ) -> None:
     with pytest.raises(RelayError, match=message):
         recipe_for(teacher, **settings)
+
+
+@pytest.mark.parametrize("method", ["halving", "consistency"])
+def test_all_of_a_student_learns_in_half_precision(teacher: Path, method: str) -> None:
+    """Also what was computed with before, without gradients, under the same autocast."""
+    more = {"teacher_steps": 8} if method == "consistency" else {}
+    rounds = [{"num_steps": 4, "steps": 1}]
+    only = next(rounds_of(recipe_for(teacher, rank=2, method=method, rounds=rounds, **more)))
+    objective = distill(only, Squares, CPU)
+    unet = objective.trained["unet"]
+    with torch.no_grad():
+        for name, parameter in unet.named_parameters():
+            if name.endswith(".up"):
+                parameter.normal_(std=0.01)  # or else nothing below it would get a gradient
+    draws = Draws(0, "train", 0, torch.arange(4), 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = objective.loss(objective.feed(0), draws).sum()
+    loss.backward()
+    learning = {name: p for name, p in unet.named_parameters() if p.requires_grad}
+    assert len(learning) > 50
+    assert not [name for name, p in learning.items() if p.grad is None or not p.grad.any()]
+
+
+def test_a_run_of_low_rank_goes_on_where_it_stopped(teacher: Path) -> None:
+    rounds = [{"num_steps": 4, "steps": 4}]
+    made = []
+    for name, stops in (("whole", False), ("stopped", True)):
+        recipe = recipe_for(teacher, rank=2, rounds=rounds)
+        recipe = replace(recipe, run=replace(recipe.run, name=name))
+        only = next(rounds_of(recipe))
+        if stops:
+            brief = replace(only, run=replace(only.run, steps=2))
+            assert train(brief, distill(brief, Squares, CPU), CPU)
+        assert train(only, distill(only, Squares, CPU), CPU, resume=stops)
+        made.append(UNet2DConditionModel.from_pretrained(only.folder / "export" / "base_unet"))
+    for name, value in made[0].state_dict().items():
+        assert torch.equal(value, made[1].state_dict()[name]), name
+
+
+def test_a_teacher_that_is_stored_as_a_difference_is_refused(teacher: Path) -> None:
+    unet = build_unet(str(teacher / "base_unet"), 0, 0)
+    other = teacher.parent / "other"
+    shutil.copytree(teacher, other)
+    write_low_rank(teacher / "base_unet", unet, other / "base_unet", 2)
+    (teacher / "base_unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(RelayError, match=r"objective.teacher: .*base_unet is stored as its diff"):
+        distill(next(rounds_of(recipe_for(teacher))), Squares, CPU)
 
 
 def test_a_preview_has_the_teacher_beside_the_student(teacher: Path) -> None:

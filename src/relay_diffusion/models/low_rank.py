@@ -47,7 +47,7 @@ def factors(difference: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """
     u, s, v = torch.linalg.svd(difference.float().flatten(1), full_matrices=False)
     root = s[:rank].sqrt()
-    return root[:, None] * v[:rank], u[:, :rank] * root
+    return (root[:, None] * v[:rank]).contiguous(), (u[:, :rank] * root).contiguous()
 
 
 def low_rank_difference(
@@ -66,23 +66,26 @@ def low_rank_difference(
         elif not torch.equal(weight, own):
             down, up = factors(weight.float() - own.float(), rank)
             difference |= {f"{name}{_DOWN}": down, f"{name}{_UP}": up}
-    return {
-        name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in difference.items()
-    }
+    return {name: tensor.to("cpu", torch.float16) for name, tensor in difference.items()}
 
 
 def with_difference(
-    of: Mapping[str, Tensor], difference: Mapping[str, Tensor]
+    of: Mapping[str, Tensor],
+    difference: Mapping[str, Tensor],
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
-    """The weights ``of`` plus a :func:`low_rank_difference`, float32."""
-    weights = {name: tensor.float() for name, tensor in of.items()}
+    """The weights ``of`` plus a :func:`low_rank_difference`, added in float32.
+
+    Raises: KeyError if it is from a network with other names.
+    """
+    weights = {name: tensor.to(dtype) for name, tensor in of.items()}
     for name, tensor in difference.items():
         plain = name.removesuffix(_DOWN)
         if plain != name:
             added = difference[f"{plain}{_UP}"].float() @ tensor.float()
-            weights[plain] = weights[plain] + added.view_as(weights[plain])
+            weights[plain] = (of[plain].float() + added.view_as(of[plain])).to(dtype)
         elif not name.endswith(_UP):
-            weights[name] = tensor.float()
+            weights[name] = tensor.to(dtype)
     return weights
 
 
@@ -98,7 +101,7 @@ def write_low_rank(folder: Path, unet: Any, of: Path, rank: int) -> float:
     """
     if rank < 1:
         raise RelayError(f"rank {rank}, must be at least 1")
-    weights, own = unet.state_dict(), _weights(of)
+    weights, own = unet.state_dict(), whole_weights(of)
     difference = low_rank_difference(weights, own, rank)
     kept = with_difference(own, difference)
     cut = [name.removesuffix(_DOWN) for name in difference if name.endswith(_DOWN)]
@@ -128,12 +131,26 @@ def open_low_rank(folder: Path, of: Path, dtype: torch.dtype) -> Any:
             f"{folder} is the difference from a network {made_from[:12] or 'that it does not name'}"
             f", and {of} is {found[:12]}: distil that one, or bring back the other"
         )
-    unet: Any = UNet2DConditionModel.from_config(config)
+    with torch.device("meta"):
+        unet: Any = UNet2DConditionModel.from_config(config)
+    wanted = {name: tensor.shape for name, tensor in unet.state_dict().items()}
     try:
-        unet.load_state_dict(with_difference(_weights(of), difference))
+        weights = with_difference(whole_weights(of), difference, dtype)
     except (KeyError, RuntimeError) as error:
-        raise RelayError(f"{file} does not fit its configuration: {error}") from error
-    return unet.to(dtype).eval()
+        raise RelayError(f"{file} does not fit the network in {of}: {error}") from error
+    given = {name: tensor.shape for name, tensor in weights.items()}
+    names = wanted.keys() | given.keys()
+    wrong = sorted(name for name in names if wanted.get(name) != given.get(name))
+    if wrong:
+        raise RelayError(f"{file} does not fit its configuration: {wrong[0]}, {len(wrong)} in all")
+    unet.load_state_dict(weights, assign=True)
+    return unet.eval()
+
+
+def is_difference(folder: Path) -> bool:
+    """Whether a network is stored as a difference only: not if it was saved anew, and whole."""
+    others = [file for file in folder.glob("*.safetensors") if file.name != LOW_RANK_FILE]
+    return (folder / LOW_RANK_FILE).is_file() and not others
 
 
 def differences(folder: Path) -> dict[str, Path]:
@@ -144,7 +161,7 @@ def differences(folder: Path) -> dict[str, Path]:
     """
     found = {}
     for part in UNETS:
-        if (folder / part / LOW_RANK_FILE).is_file():
+        if is_difference(folder / part):
             shares = read_index(folder).get("shares")
             if not shares:
                 raise RelayError(f"{folder} does not say which cascade its {part} differs from")
@@ -152,7 +169,16 @@ def differences(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
+def whole_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of a network in the layout of diffusers, as they are stored.
+
+    Raises: RelayError if it has none, or is itself stored as a difference.
+    """
+    if is_difference(folder):
+        raise RelayError(
+            f"{folder} is itself stored as a difference: give a cascade that is whole, such as a "
+            "copy by RelayPipeline.from_pretrained(...).save_pretrained(...)"
+        )
     weights: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as content:

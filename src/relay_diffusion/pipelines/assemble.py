@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from transformers import AutoTokenizer, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import part_folder, read_json, related
+from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.lora import UNETS
-from relay_diffusion.models.low_rank import write_low_rank
+from relay_diffusion.models.low_rank import whole_weights, write_low_rank
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.pipelines.cascade import RelayPipeline
+
+log = logging.getLogger(__name__)
 
 DISTILLED = "distilled.json"
 """Written by ``training/distilling.py`` beside a student."""
@@ -56,7 +60,7 @@ def assemble(
         be from no cascade.
     """
     if rank and shares is None:
-        raise RelayError("low rank is of a difference: give the cascade that it is from, to share")
+        raise RelayError("rank is that of a difference: name the cascade that it is from, --shares")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RelayError(f"{out} exists already: give a new folder, or remove it")
     parts = {"vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer}
@@ -71,6 +75,8 @@ def assemble(
         described = read_json(folder, folder / name)
         if part == "vae" and described.get("_class_name") not in VAES:
             raise RelayError(f"{folder} holds no {' or '.join(VAES)}")
+    if rank:
+        _insist_on_teachers(owner, base_unet=base_unet, relay_unet=relay_unet)
     vae_class = VAES[read_json(folders["vae"], folders["vae"] / "config.json")["_class_name"]]
     pipe = RelayPipeline(
         text_encoder=T5EncoderModel.from_pretrained(folders["text_encoder"], dtype=dtype),
@@ -86,12 +92,29 @@ def assemble(
     for part in lent:
         shutil.rmtree(out / part)
     for part in UNETS if rank else ():
-        write_low_rank(out / part, getattr(pipe, part), part_folder(owner, part), rank)
+        kept = write_low_rank(out / part, getattr(pipe, part), part_folder(owner, part), rank)
+        if kept < 0.95:
+            log.warning("%s: rank %d keeps %.0f%% of the difference", part, rank, 100 * kept)
         for file in (out / part).glob("diffusion_pytorch_model*"):
             file.unlink()
     if model_card:
         (out / "README.md").write_text(model_card, encoding="utf-8")
     return pipe
+
+
+def _insist_on_teachers(owner: Path, **students: Path) -> None:
+    """Raise RelayError for a student of another network than the one in ``owner``, or of one that
+    is not stored whole."""
+    for part, folder in students.items():
+        teacher = part_folder(owner, part)
+        whole_weights(teacher)
+        told = folder.parent / DISTILLED
+        wanted = read_json(folder.parent, told).get("teacher") if told.is_file() else None
+        if wanted not in (None, network_hash(teacher)):
+            raise RelayError(
+                f"{folder} was distilled from another network than {teacher}: share with the "
+                "cascade that was its teacher, or leave the rank out"
+            )
 
 
 def distilled_defaults(base: Path, relay: Path) -> dict[str, Any]:

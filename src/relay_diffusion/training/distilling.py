@@ -27,6 +27,7 @@ from relay_diffusion.diffusion import (
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.folder import max_tokens_of, part_folder
+from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.training import distributed
 from relay_diffusion.training.cached import check_prepared
@@ -65,11 +66,11 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     tokenizer = load_tokenizer(parts["tokenizer"])
     first = str(part_folder(folder, f"{settings.stage}_unet"))
     path = str(recipe.model.unet) or first
-    teacher = build_unet(path, 0, 0)
+    teacher = build_unet(path, 0, 0, "objective.teacher")
     told = teacher.config.time_cond_proj_dim is not None
     student = _told_guidance(teacher, settings.guidance_width)
     if settings.rank:
-        of = teacher if path == first else build_unet(first, 0, 0)
+        of = teacher if path == first else build_unet(first, 0, 0, "objective.teacher")
         constrain(student, of.state_dict(), settings.rank)
     if recipe.run.dtype == "bfloat16":
         nn.Module.to(teacher, torch.bfloat16)  # only ever computed with; half the memory
@@ -169,7 +170,12 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         save_half(student, out / f"{settings.stage}_unet")
         if distributed.is_main():
             # What a cascade of it has to know (pipelines/assemble.py).
-            told = {"num_steps": num_steps, "guidance": settings.guidance, "start": settings.start}
+            told = {
+                "num_steps": num_steps,
+                "guidance": settings.guidance,
+                "start": settings.start,
+                "teacher": network_hash(Path(first)),
+            }
             (out / "distilled.json").write_text(json.dumps(told, indent=2) + "\n")
 
     return Objective(

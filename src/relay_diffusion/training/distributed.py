@@ -92,6 +92,13 @@ def summed(x: Tensor) -> Tensor:
     return x
 
 
+def of_main(x: Tensor) -> Tensor:
+    """The ``x`` of the main process, in the place of everybody's own of the same shape."""
+    if dist.is_initialized():
+        dist.broadcast(x, 0)
+    return x
+
+
 def any_of(flag: bool) -> bool:
     """Whether it is true in one of the processes, so that all take the same turn."""
     if not dist.is_initialized():
@@ -165,12 +172,13 @@ def shard(modules: Mapping[str, nn.Module], device: torch.device, bfloat16: bool
 
 
 def _contiguous(module: nn.Module) -> None:
-    """FSDP shards contiguous weights only. Where they were in channels_last, the network gets its
-    inputs in that format, which convolutions hand on as well."""
+    """FSDP shards contiguous weights only. Where kernels were in channels_last, ``forward`` gets
+    its inputs in that format, which convolutions hand on as well."""
     found = False
     for parameter in module.parameters():
         if not parameter.is_contiguous():
-            parameter.data, found = parameter.data.contiguous(), True
+            found |= parameter.is_contiguous(memory_format=torch.channels_last)
+            parameter.data = parameter.data.contiguous()
 
     def in_channels_last(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         x, *rest = inputs

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from relay_diffusion.models.low_rank import factors, pays
+from relay_diffusion.training import distributed
 
 _FROZEN = ".parametrizations.weight.original"
 _PART = ".parametrizations.weight.0."
@@ -24,11 +25,18 @@ class LowRank(nn.Module):
 
     def __init__(self, weight: Tensor, wanted: Tensor, rank: int) -> None:
         super().__init__()
-        down, up = factors(wanted - weight, rank)
-        if not up.any():  # with both zero, neither would get a gradient
-            down = torch.empty_like(down)
-            nn.init.kaiming_uniform_(down, a=5**0.5)
-        self.down, self.up = nn.Parameter(down), nn.Parameter(up)
+        rows, columns = len(weight), weight[0].numel()
+        down = torch.empty(rank, columns, device=weight.device)
+        nn.init.kaiming_uniform_(down, a=5**0.5)
+        up = torch.zeros(rows, rank, device=weight.device)
+        difference = wanted - weight
+        if difference.any():
+            nearest, up = factors(difference, rank)
+            # A pair of which both are zero would never get a gradient.
+            down = torch.where(up.any(0)[:, None], nearest, down)
+        # What a decomposition leaves open, signs for one, each machine may choose in its own way.
+        self.down = nn.Parameter(distributed.of_main(down))
+        self.up = nn.Parameter(distributed.of_main(up))
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight + (self.up @ self.down).view_as(weight)

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from relay_diffusion.errors import RelayError, first_line
-from relay_diffusion.models.low_rank import LOW_RANK_FILE
+from relay_diffusion.models.low_rank import is_difference
 from relay_diffusion.training import distributed
 from relay_diffusion.training.low_rank import plain
 from relay_diffusion.training.recipe import Model, Run
@@ -104,11 +104,17 @@ def build_text_encoder(spec: str | Mapping[str, Any], vocab_size: int) -> Any:
     return T5EncoderModel(config)
 
 
-def build_unet(spec: str | Mapping[str, Any], latent_channels: int, text_width: int) -> Any:
+def build_unet(
+    spec: str | Mapping[str, Any],
+    latent_channels: int,
+    text_width: int,
+    where: str = "model.unet",
+) -> Any:
     """A UNet conditioned on text and on the six numbers of the size (docs/math.md, The released
-    networks); whatever follows from those may be left out of the table."""
+    networks); whatever follows from those may be left out of the table. ``where`` in the recipe it
+    is named, for errors."""
     if isinstance(spec, str):
-        return _open(UNet2DConditionModel, spec, "model.unet")
+        return _open(UNet2DConditionModel, spec, where)
     arguments: dict[str, Any] = {
         "in_channels": latent_channels,
         "out_channels": latent_channels,
@@ -124,7 +130,8 @@ def build_unet(spec: str | Mapping[str, Any], latent_channels: int, text_width: 
 
 
 def place(module: nn.Module, run: Run, device: torch.device) -> None:
-    """Put a network on the device of the run, in the memory format that it asks for."""
+    """Put a network on the device of the run, in the memory format that it asks for, with the
+    attention that is fastest there."""
     module.to(device)
     if run.channels_last:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -218,7 +225,7 @@ def _read_config(path: str, where: str) -> dict[str, Any]:
 
 def _open(cls: Any, path: str, where: str) -> Any:
     config = _read_config(path, where)
-    if (Path(path) / LOW_RANK_FILE).is_file():
+    if is_difference(Path(path)):
         raise RelayError(
             f"{where}: {path} is stored as its difference from another network: train on a copy of "
             "its cascade that is whole, RelayPipeline.from_pretrained(...).save_pretrained(...)"

@@ -8,17 +8,24 @@ from itertools import pairwise
 from typing import Literal
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.training.data_settings import at_least
 from relay_diffusion.training.recipe import Recipe
+
+NUM_TRAIN_STEPS = 1000
+"""Levels of the noise schedule, of which a run of so many steps at most takes one each."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """One halving: a student of ``num_steps`` sampling steps, trained for ``steps`` optimiser steps
-    at ``lr`` (0: the recipe's)."""
+    """A student of ``num_steps`` sampling steps, trained for ``steps`` optimiser steps at ``lr``
+    (0: the recipe's)."""
 
     num_steps: int
     steps: int
     lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        at_least(1, num_steps=self.num_steps, steps=self.steps)
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class DistillObjective:
                 )
         num_steps = self.rounds[0].num_steps
         if self.method == "halving":
-            if self.teacher_steps not in (0, 2 * num_steps):
+            if self.teacher_steps:
                 raise RelayError(
                     f"teacher_steps is {self.teacher_steps}; by halving it follows from the "
                     f"rounds, {2 * num_steps}: leave it out"
@@ -75,8 +82,14 @@ class DistillObjective:
         elif self.teacher_steps <= num_steps or self.teacher_steps % num_steps:
             raise RelayError(
                 f"teacher_steps is {self.teacher_steps}, must be a multiple of the student's "
-                f"{num_steps} steps, such as {16 * num_steps}"
+                f"{num_steps} steps, such as {4 * num_steps}"
             )
+        if not 0 < self.start <= NUM_TRAIN_STEPS:
+            raise RelayError(f"start is {self.start:g}, must be 1 to {NUM_TRAIN_STEPS}")
+        longest = int(self.start) if self.stage == "relay" else NUM_TRAIN_STEPS
+        taken = self.teacher_steps or 2 * num_steps
+        if taken > longest:
+            raise RelayError(f"the teacher would take {taken} steps, of {longest} that there are")
         if not 0 < self.guidance[0] <= self.guidance[1]:
             raise RelayError(f"guidance is {list(self.guidance)}, must be lowest and highest scale")
         if self.rank < 0:
