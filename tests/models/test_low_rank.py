@@ -65,6 +65,15 @@ def student() -> UNet2DConditionModel:
     return made
 
 
+@pytest.fixture
+def stored(teacher: Path, student: UNet2DConditionModel, tmp_path: Path) -> Path:
+    """The student as its difference from the teacher."""
+    folder = tmp_path / "student"
+    student.save_config(folder)
+    assert write_low_rank(folder, student, teacher, RANK) > 1 - 1e-5  # half precision
+    return folder
+
+
 def test_factors_are_the_nearest_product() -> None:
     torch.manual_seed(0)
     weight = torch.randn(6, 4, 3, 3, dtype=torch.float64)
@@ -87,83 +96,58 @@ def test_what_is_the_same_takes_no_space() -> None:
 
 
 def test_a_low_rank_difference_is_stored_as_good_as_whole(
-    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
+    teacher: Path, student: UNet2DConditionModel, stored: Path
 ) -> None:
-    folder = tmp_path / "student"
-    student.save_config(folder)
-    kept = write_low_rank(folder, student, teacher, RANK)
-    assert kept > 1 - 1e-5  # half precision
-    opened = open_low_rank(folder, teacher, torch.float32)
+    opened = open_low_rank(stored, teacher, torch.float32)
     assert opened.config.time_cond_proj_dim == 8
     for name, weight in student.state_dict().items():
         torch.testing.assert_close(opened.state_dict()[name], weight, rtol=1e-3, atol=1e-4)
     whole = sum(weight.numel() for weight in student.parameters()) * 2
-    assert (folder / LOW_RANK_FILE).stat().st_size < whole / 2
+    assert (stored / LOW_RANK_FILE).stat().st_size < whole / 2
 
 
 def test_what_is_cut_off_is_told(
-    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
+    teacher: Path, student: UNet2DConditionModel, stored: Path
 ) -> None:
-    student.save_config(tmp_path / "student")
-    kept = write_low_rank(tmp_path / "student", student, teacher, 1)
+    kept = write_low_rank(stored, student, teacher, 1)
     assert 0.4 < kept < 0.9  # one of two random directions, and the longer one
+    with pytest.raises(RelayError, match="rank 0, must be at least 1"):
+        write_low_rank(stored, student, teacher, 0)
 
 
-def test_a_difference_from_another_network_is_refused(
-    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
-) -> None:
-    folder = tmp_path / "student"
-    student.save_config(folder)
-    write_low_rank(folder, student, teacher, RANK)
+def test_a_difference_from_another_network_is_refused(teacher: Path, stored: Path) -> None:
     unet(5).save_pretrained(teacher)
     with pytest.raises(RelayError, match=r"is the difference from a network .*: distil that one"):
-        open_low_rank(folder, teacher, torch.float32)
+        open_low_rank(stored, teacher, torch.float32)
 
 
-def test_a_damaged_difference_is_named(
-    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
-) -> None:
-    folder = tmp_path / "student"
-    student.save_config(folder)
-    (folder / LOW_RANK_FILE).write_bytes(b"nothing")
+def test_a_damaged_difference_is_named(teacher: Path, stored: Path) -> None:
+    (stored / LOW_RANK_FILE).write_bytes(b"nothing")
     with pytest.raises(RelayError, match=r"low_rank.safetensors cannot be read"):
-        open_low_rank(folder, teacher, torch.float32)
-    with pytest.raises(RelayError, match="rank 0, must be at least 1"):
-        write_low_rank(folder, student, teacher, 0)
+        open_low_rank(stored, teacher, torch.float32)
 
 
 def test_a_difference_from_a_difference_is_refused(
-    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
+    student: UNet2DConditionModel, stored: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "student"
-    student.save_config(folder)
-    write_low_rank(folder, student, teacher, RANK)
     with pytest.raises(RelayError, match="is itself stored as a difference: give a cascade"):
-        write_low_rank(tmp_path, student, folder, RANK)
+        write_low_rank(tmp_path, student, stored, RANK)
 
 
 def test_a_network_that_was_saved_anew_is_whole(
-    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
+    student: UNet2DConditionModel, stored: Path
 ) -> None:
-    folder = tmp_path / "student"
-    student.save_config(folder)
-    write_low_rank(folder, student, teacher, RANK)
-    assert is_difference(folder)
-    student.save_pretrained(folder)
-    assert not is_difference(folder)
+    assert is_difference(stored)
+    student.save_pretrained(stored)
+    assert not is_difference(stored)
 
 
-def test_what_does_not_fit_is_named(
-    teacher: Path, student: UNet2DConditionModel, tmp_path: Path
-) -> None:
-    folder = tmp_path / "student"
-    student.save_config(folder)
-    write_low_rank(folder, student, teacher, RANK)
-    config = folder / "config.json"
+def test_what_does_not_fit_is_named(teacher: Path, stored: Path) -> None:
+    config = stored / "config.json"
     told = json.loads(config.read_text())
     config.write_text(json.dumps({**told, "time_cond_proj_dim": 4}))
     with pytest.raises(RelayError, match=r"not fit its configuration: time_embedding.cond_proj"):
-        open_low_rank(folder, teacher, torch.float32)
+        open_low_rank(stored, teacher, torch.float32)
 
 
 def test_a_difference_is_added_in_float32() -> None:
