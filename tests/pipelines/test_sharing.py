@@ -57,6 +57,7 @@ def test_a_sibling_stores_its_networks_only_and_opens_whole(
     full, fast = siblings
     stored = {path.name for path in fast.iterdir() if path.is_dir()}
     assert stored == {"base_unet", "relay_unet", "scheduler"}
+    assert not [file for file in fast.rglob("*.json") if str(fast.parent) in file.read_text()]
     opened = RelayPipeline.from_pretrained(full, fast=True, dtype=torch.float32)
     opened.set_progress_bar_config(disable=True)
     assert opened.config.num_inference_steps == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -97,6 +98,11 @@ def assemble(
             log.warning("%s: rank %d keeps %.0f%% of the difference", part, rank, 100 * kept)
         for file in (out / part).glob("diffusion_pytorch_model*"):
             file.unlink()
+    for config_file in out.glob("*/config.json"):
+        # Where a part lay on this machine is nobody's business.
+        described = json.loads(config_file.read_text(encoding="utf-8"))
+        described.pop("_name_or_path", None)
+        config_file.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     if model_card:
         (out / "README.md").write_text(model_card, encoding="utf-8")
     return pipe
