@@ -16,10 +16,10 @@ DEV := $(VENV)/dev.stamp
 
 demo: $(USE)
 	$(BIN)/relay generate \
-		"a red fox above a mushroom, pixel art" \
-		"two cats on a meadow" \
-		"a blue elephant on a yellow background, pencil sketch" \
-		"a pizza left of an owl in front of a brick wall" \
+		"a mushroom on a meadow" \
+		"a castle at night, starry sky" \
+		"a big strawberry, pencil sketch" \
+		"a fox in front of a brick wall" \
 		--out demo
 	@echo "The pictures are in $(CURDIR)/demo"
 

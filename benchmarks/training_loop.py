@@ -21,11 +21,13 @@ import torch
 
 from relay_diffusion.data.batch import PictureBatch
 from relay_diffusion.data.view import View
+from relay_diffusion.models.registry import resolve
 from relay_diffusion.training import loop
 from relay_diffusion.training.build import pick_device
 from relay_diffusion.training.recipe import read_recipe
 from relay_diffusion.training.run import make_objective
 
+DEFAULT = "recipes/starter_cpu_base.toml"
 WARM_UP = 3
 
 
@@ -67,12 +69,14 @@ class Stopwatch:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", default="recipes/starter_cpu_base.toml")
+    parser.add_argument("--recipe", default=DEFAULT)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        recipe = read_recipe(arguments.recipe, arguments.set)
+        # The run that its autoencoder comes from need not have been made here.
+        own = [f"model.vae={resolve('starter') / 'vae'}"] if arguments.recipe == DEFAULT else []
+        recipe = read_recipe(arguments.recipe, [*own, *arguments.set])
         recipe = replace(
             recipe,
             run=replace(recipe.run, out=folder, steps=arguments.steps + WARM_UP, name="loop"),

@@ -1,7 +1,7 @@
 """The pictures of several models from one `relay evaluate`, prompt by prompt on one sheet.
 
-    python benchmarks/side_by_side.py evaluation sheet.jpg [--suite scenes] [--num 32] [--side 128]
-        [--models full fast]
+    python docs/results/side_by_side.py evaluation sheet.jpg [--suite scenes] [--num 32]
+        [--side 128] [--models full fast]
 
 The first prompts, with the first seed of each: nothing is picked.
 """
