@@ -12,7 +12,7 @@ from relay_diffusion.diffusion.distill import (
 from relay_diffusion.diffusion.guidance import guide, guided
 from relay_diffusion.diffusion.losses import base_loss, min_snr_weight, relay_loss
 from relay_diffusion.diffusion.prediction import Denoise, eps_to_denoised, v_to_denoised
-from relay_diffusion.diffusion.relay import relay_mean, relay_start, relay_step
+from relay_diffusion.diffusion.relay import base_start, relay_mean, relay_start, relay_step
 from relay_diffusion.diffusion.samplers import Callback, Solver, sample_base, sample_relay
 from relay_diffusion.diffusion.schedule import NoiseSchedule
 
@@ -22,6 +22,7 @@ __all__ = [
     "NoiseSchedule",
     "Solver",
     "base_loss",
+    "base_start",
     "consistency_loss",
     "distillation_loss",
     "distillation_target",

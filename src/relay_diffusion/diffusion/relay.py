@@ -1,4 +1,4 @@
-"""The relay path: its mean, its start, a deterministic step along it (base stage: tau = 0)."""
+"""The relay path: its mean, its starts, a deterministic step along it (base stage: tau = 0)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,19 @@ def relay_mean(z_0: Tensor, z_lr: Tensor, tau: Scalar) -> Tensor:
     """
     tau = per_sample(tau, z_0)
     return (1 - tau) * z_0 + tau * z_lr
+
+
+def base_start(eps: Tensor, sigma: float) -> Tensor:
+    """Where a base run starts: noise alone, of the variance that noised unit latents have there.
+
+        z = sqrt(1 + sigma^2) eps
+
+    Args:
+        eps: standard normal noise, (B, C, H, W).
+        sigma: highest noise level.
+    Returns: (B, C, H, W), dtype of ``eps``.
+    """
+    return eps * float((1 + sigma**2) ** 0.5)
 
 
 def relay_start(z_lr: Tensor, eps: Tensor, sigma: Scalar) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from relay_diffusion.errors import RelayError
@@ -169,20 +169,24 @@ def differences(folder: Path) -> dict[str, Path]:
     return found
 
 
-def whole_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights of a network in the layout of diffusers, as they are stored.
-
-    Raises: RelayError if it has none, or is itself stored as a difference.
-    """
+def insist_on_whole(folder: Path) -> None:
+    """Raise RelayError for a network that is itself stored as a difference."""
     if is_difference(folder):
         raise RelayError(
             f"{folder} is itself stored as a difference: give a cascade that is whole, such as a "
             "copy by RelayPipeline.from_pretrained(...).save_pretrained(...)"
         )
+
+
+def whole_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of a network in the layout of diffusers, as they are stored.
+
+    Raises: RelayError if it has none, or is itself stored as a difference.
+    """
+    insist_on_whole(folder)
     weights: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as content:
-            weights |= {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        weights |= load_file(file)
     if not weights:
         raise RelayError(f"{folder} holds no .safetensors with the weights of a network")
     return weights

@@ -16,7 +16,7 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import part_folder, read_json, related
 from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.lora import UNETS
-from relay_diffusion.models.low_rank import whole_weights, write_low_rank
+from relay_diffusion.models.low_rank import insist_on_whole, write_low_rank
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
@@ -113,7 +113,7 @@ def _insist_on_teachers(owner: Path, **students: Path) -> None:
     is not stored whole."""
     for part, folder in students.items():
         teacher = part_folder(owner, part)
-        whole_weights(teacher)
+        insist_on_whole(teacher)
         told = folder.parent / DISTILLED
         wanted = read_json(folder.parent, told).get("teacher") if told.is_file() else None
         if wanted not in (None, network_hash(teacher)):

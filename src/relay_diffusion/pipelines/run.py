@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from relay_diffusion.diffusion import Denoise, NoiseSchedule, guided, sample_base, sample_relay
+from relay_diffusion.diffusion import (
+    Denoise,
+    NoiseSchedule,
+    base_start,
+    guided,
+    sample_base,
+    sample_relay,
+)
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.models.denoiser import Denoiser
@@ -78,7 +85,7 @@ class Run:
         sigmas = self.schedule.sample_sigmas(steps)
         eps = self.noise[0]
         if x is None:
-            z = eps * (1 + float(sigmas[0]) ** 2) ** 0.5
+            z = base_start(eps, float(sigmas[0]))
         else:
             if not 0 < strength <= 1:
                 raise RelayError(f"strength {strength}; allowed is above 0 (no change) to 1 (all)")
@@ -101,7 +108,7 @@ class Run:
         unet = self.pipe.relay_unet
         if unet is not None and unet.config.in_channels == 2 * z_lr.shape[1]:
             sigmas = self.schedule.sample_sigmas(steps)
-            z = eps * (1 + float(sigmas[0]) ** 2) ** 0.5
+            z = base_start(eps, float(sigmas[0]))
             return self._sample("relay", stage, size, sigmas, sample_base, z, beside=z_lr)
         doubling = max(0, num_doublings(*size, self.pipe.config.base_size) - 1)
         sigmas = self.schedule.relay_sigmas(steps, self.settings.start_of(doubling))

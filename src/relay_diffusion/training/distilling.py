@@ -67,6 +67,7 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     first = str(part_folder(folder, f"{settings.stage}_unet"))
     path = str(recipe.model.unet) or first
     teacher = build_unet(path, 0, 0, "objective.teacher")
+    first_hash = network_hash(Path(first))
     told = teacher.config.time_cond_proj_dim is not None
     student = _told_guidance(teacher, settings.guidance_width)
     if settings.rank:
@@ -108,13 +109,11 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         """(weighted loss, index of the student's step), each (B,)."""
         low, high = settings.guidance
         scale = low + (high - low) * draws.uniform("guidance")
-        if by_halving:
-            index = (draws.stratified("step") * num_steps).long()
-            way = [2 * index + i for i in range(3)]
-        else:
-            start = (draws.stratified("step") * each * num_steps).long()
-            index = start // each
-            way = [start, start + 1, (index + 1) * each]
+        # Where a step of the student starts; to be consistent, also anywhere within one.
+        apart = each if by_halving else 1
+        start = (draws.stratified("step") * (each * num_steps // apart)).long() * apart
+        index = start // each
+        way = [start, start + 1, (index + 1) * each]
         levels = [sigmas[i] for i in way]
         fractions = None if taus is None else [taus[i] for i in way]
         eps = draws.normal("eps", *batch["z_0"].shape[1:])
@@ -170,13 +169,13 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         save_half(student, out / f"{settings.stage}_unet")
         if distributed.is_main():
             # What a cascade of it has to know (pipelines/assemble.py).
-            told = {
+            made = {
                 "num_steps": num_steps,
                 "guidance": settings.guidance,
                 "start": settings.start,
-                "teacher": network_hash(Path(first)),
+                "teacher": first_hash,
             }
-            (out / "distilled.json").write_text(json.dumps(told, indent=2) + "\n")
+            (out / "distilled.json").write_text(json.dumps(made, indent=2) + "\n")
 
     return Objective(
         trained={"unet": student},

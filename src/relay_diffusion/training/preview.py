@@ -10,7 +10,7 @@ from torch import Tensor
 
 from relay_diffusion.data.prepare.stream import PreparedBatch
 from relay_diffusion.data.view import View
-from relay_diffusion.diffusion import Denoise, guided, sample_base, sample_relay
+from relay_diffusion.diffusion import Denoise, base_start, guided, sample_base, sample_relay
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.low_resolution import low_resolution
@@ -39,7 +39,7 @@ def preview_base(
     shape = clean_latents(networks, held, device).shape[1:]
     eps = Draws.of_batch(0, "preview", 0, num, device).normal("eps", *shape)
     sigmas = denoiser.schedule.sample_sigmas(recipe.preview.num_steps)
-    z = sample_base(denoise, eps * (1 + sigmas[0].item() ** 2) ** 0.5, sigmas)
+    z = sample_base(denoise, base_start(eps, sigmas[0].item()), sigmas)
     return decode(networks.vae, z).clamp(-1, 1), 8
 
 
@@ -73,7 +73,7 @@ def preview_upscaling(
     else:
         denoise = _guided(networks, denoiser, captions, time_ids, recipe, z_lr)
         sigmas = schedule.sample_sigmas(num_steps)
-        z = sample_base(denoise, eps * (1 + sigmas[0].item() ** 2) ** 0.5, sigmas)
+        z = sample_base(denoise, base_start(eps, sigmas[0].item()), sigmas)
     made = decode(networks.vae, z).clamp(-1, 1)
     return torch.stack([x_lr, made, x], 1).flatten(0, 1).clamp(-1, 1), 6
 
@@ -94,7 +94,7 @@ def side_by_side(
     made = [] if z_lr is None else [z_lr]
     for denoise, levels in runs:
         if z_lr is None:
-            z = eps * (1 + sigmas[0].item() ** 2) ** 0.5
+            z = base_start(eps, sigmas[0].item())
             made.append(sample_base(denoise, z, sigmas[levels]))
         else:
             made.append(sample_relay(denoise, z_lr, eps, sigmas[levels]))
