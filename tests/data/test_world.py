@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from itertools import combinations
 from typing import get_args
 
 import pytest
 
 from relay_diffusion.data.scenes.backgrounds import BACKGROUNDS, COLOURS
+from relay_diffusion.data.scenes.placing import room
 from relay_diffusion.data.scenes.scene import RELATIONS
 from relay_diffusion.data.scenes.styles import STYLES
 from relay_diffusion.data.scenes.vocabulary import load_vocabulary
@@ -71,6 +74,40 @@ def test_about_one_combination_in_eight_is_held_out() -> None:
     share = sum(held_out("background", s, b) for s in subjects for b in BACKGROUNDS)
     assert 0.10 < share / len(subjects) / len(BACKGROUNDS) < 0.14
     assert held_out("pair", "fox", "owl") == held_out("pair", "owl", "fox")
+
+
+@pytest.mark.parametrize(
+    "world", [WORLDS["small"], replace(WORLDS["full"], grid=20, aspects=(0.75, 1.0, 1.5))]
+)
+def test_on_a_grid_boxes_stand_on_its_lines_inside_and_apart(world: World) -> None:
+    sizes = set()
+    for seed in range(NUM):
+        scene = world.sample(seed)
+        width, height = room(scene.aspect)
+        boxes = [
+            (thing.x * width - thing.size / 2, thing.y * height - thing.size / 2, thing.size)
+            for thing in scene.things
+        ]
+        for left, top, size in boxes:
+            sizes.add((len(boxes), size))
+            for number in (left, top, size):
+                assert number * world.grid == pytest.approx(round(number * world.grid), abs=1e-6)
+            assert left > -1e-6 and left + size < width + 1e-6
+            assert top > -1e-6 and top + size < height + 1e-6
+        for (left, top, size), (right, down, other) in combinations(boxes, 2):
+            apart = max(
+                left - right - other, right - left - size, top - down - other, down - top - size
+            )
+            assert apart > -1e-6
+    assert len([1 for num, _ in sizes if num <= 2]) == 6  # three words for one thing, three for two
+
+
+def test_only_some_worlds_mirror_things() -> None:
+    def faces(world: World) -> set[bool]:
+        return {thing.flip for seed in range(50) for thing in world.sample(seed).things}
+
+    assert faces(WORLDS["full"]) == {False, True}
+    assert faces(WORLDS["small"]) == {False}
 
 
 def test_things_lie_inside_and_apart(world: World) -> None:

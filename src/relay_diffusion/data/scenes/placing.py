@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
+
+from relay_diffusion.data.scenes.scene import Thing
 
 SIZES = {
     1: {"small": (0.30, 0.38), "": (0.45, 0.56), "large": (0.64, 0.78)},
@@ -22,6 +25,30 @@ def draw_size(draw: Random, num: int) -> float:
     """A size for one of ``num`` things, small or large now and then."""
     word = draw.choices(("small", "", "large"), (1, 2, 1))[0]
     return draw.uniform(*SIZES[num][word])
+
+
+def size_on_grid(size: float, num: int, grid: int) -> float:
+    """The largest multiple of 1 / ``grid`` that the word of a size, for one of ``num`` things,
+    has in its range; below ``size`` where no word has it."""
+    ranges = SIZES.get(num, {}).values()
+    most = next((high for low, high in ranges if low <= size <= high), size)
+    return max(1, math.floor(most * grid + 1e-6)) / grid
+
+
+def on_grid(thing: Thing, num: int, grid: int, aspect: float) -> Thing:
+    """The same thing, one of ``num``, in a size of the grid and with its box on the nearest lines
+    inside the picture. Boxes that were apart in such sizes stay apart or touch: rounding keeps an
+    order."""
+    size = size_on_grid(thing.size, num, grid)
+    width, height = room(aspect)
+    x = _corner(thing.x * width, size, width, grid) + size / 2
+    y = _corner(thing.y * height, size, height, grid) + size / 2
+    return replace(thing, x=x / width, y=y / height, size=size)
+
+
+def _corner(centre: float, size: float, side: float, grid: int) -> float:
+    last = math.floor((side - size) * grid + 1e-6)
+    return min(max(0, math.floor((centre - size / 2) * grid + 0.5)), last) / grid
 
 
 def inside(draw: Random, size: float, aspect: float) -> tuple[float, float]:

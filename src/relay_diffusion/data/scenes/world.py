@@ -10,7 +10,15 @@ from random import Random
 from typing import Literal, get_args
 
 from relay_diffusion.data.scenes.facts import Asked, Facts
-from relay_diffusion.data.scenes.placing import SIZES, at_place, beside, draw_size, inside
+from relay_diffusion.data.scenes.placing import (
+    SIZES,
+    at_place,
+    beside,
+    draw_size,
+    inside,
+    on_grid,
+    size_on_grid,
+)
 from relay_diffusion.data.scenes.scene import Scene, Thing
 from relay_diffusion.data.scenes.vocabulary import load_vocabulary
 from relay_diffusion.errors import RelayError
@@ -82,7 +90,13 @@ def poses(scene: Scene, task: Task) -> bool:
 
 @dataclass(frozen=True)
 class World:
-    """What may be drawn."""
+    """What may be drawn.
+
+    Attributes:
+        grid: things of samples stand on the lines of a grid with so many cells along the shorter
+            side, one or two of them in one size for each word; 0: anywhere, in any size.
+        mirrored: whether things may face the other way than in their drawing.
+    """
 
     subjects: tuple[str, ...]
     max_things: int
@@ -90,6 +104,8 @@ class World:
     styles: tuple[str, ...]
     tints: tuple[str, ...]
     aspects: tuple[float, ...] = (1.0,)
+    grid: int = 0
+    mirrored: bool = True
 
     @classmethod
     def full(cls) -> World:
@@ -99,9 +115,21 @@ class World:
 
     @classmethod
     def small(cls) -> World:
-        """64 subjects, one or two in a picture, 8 backgrounds, 3 styles: for two CPU cores."""
+        """64 subjects, one or two in a picture, 8 backgrounds, 3 styles: for two CPU cores.
+
+        At 128 pixels its grid is that of the latents, eight pixels a cell, so that a drawing is
+        one block of latents for each of its sizes and not another for each of 64 shifts.
+        """
         v = load_vocabulary()
-        return cls(v.small_subjects, 2, v.small_backgrounds, v.small_styles, tuple(v.tints))
+        return cls(
+            v.small_subjects,
+            2,
+            v.small_backgrounds,
+            v.small_styles,
+            tuple(v.tints),
+            grid=16,
+            mirrored=False,
+        )
 
     @classmethod
     def by_name(cls, name: str) -> World:
@@ -209,6 +237,10 @@ class World:
         else:
             num = draw.randint(3, self.max_things)
             things, relation = self._row(draw, aspect, draw.sample(self.subjects, num)), "in a row"
+        if self.grid:
+            things = [on_grid(thing, len(things), self.grid, aspect) for thing in things]
+        if not self.mirrored:
+            things = [replace(thing, flip=False) for thing in things]
         return Scene(
             tuple(things),
             relation,
@@ -221,8 +253,12 @@ class World:
     def _tint(self, draw: Random) -> str | None:
         return draw.choice(self.tints) if draw.random() < TINTED_SHARE else None
 
+    def _size(self, draw: Random, num: int) -> float:
+        size = draw_size(draw, num)
+        return size_on_grid(size, num, self.grid) if self.grid else size
+
     def _alone(self, draw: Random, aspect: float) -> Thing:
-        size = draw_size(draw, 1)
+        size = self._size(draw, 1)
         x, y = inside(draw, size, aspect)
         return Thing(draw.choice(self.subjects), self._tint(draw), x, y, size, draw.random() < 0.5)
 
@@ -231,7 +267,7 @@ class World:
     ) -> tuple[list[Thing], str | None]:
         """Two things side by side or one over the other, boxes apart, and how the first stands."""
         relation = draw.choice(("left of", "right of", "above", "below"))
-        sizes = [draw_size(draw, 2), draw_size(draw, 2)]
+        sizes = [self._size(draw, 2), self._size(draw, 2)]
         centres = beside(draw, relation, sizes, aspect)
         things = [
             Thing(subject, self._tint(draw), x, y, size, draw.random() < 0.5)
