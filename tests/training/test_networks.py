@@ -69,6 +69,34 @@ def test_an_exported_autoencoder_has_latents_of_unit_variance(tmp_path: Path) ->
         assert latent_std(vae, [x]) * vae.config.scaling_factor == pytest.approx(1, rel=2e-3)
 
 
+def test_a_decoder_can_learn_alone(tmp_path: Path) -> None:
+    train_tiny(tiny_recipe("autoencoder", tmp_path))
+    vae = tmp_path / "autoencoder" / "export" / "vae"
+    recipe = tiny_recipe(
+        "autoencoder",
+        tmp_path / "decoder",
+        model={"vae": str(vae)},
+        objective={"decoder_only": True, "latent_noise": 0.2},
+    )
+    train_tiny(recipe)
+    before, after = (
+        AutoencoderDC.from_pretrained(folder) for folder in (vae, recipe.folder / "export" / "vae")
+    )
+    assert after.config.scaling_factor == before.config.scaling_factor
+    learned = {
+        name.split(".")[0]
+        for name, value in after.state_dict().items()
+        if not torch.equal(value, before.state_dict()[name])
+    }
+    assert learned == {"decoder"}
+
+
+def test_a_decoder_alone_wants_an_encoder_with_weights(tmp_path: Path) -> None:
+    recipe = tiny_recipe("autoencoder", tmp_path, objective={"decoder_only": True})
+    with pytest.raises(RelayError, match=r"decoder_only .* name the folder of a trained auto"):
+        train_tiny(recipe)
+
+
 def test_a_relay_starts_from_the_half_precision_weights_of_a_base(tmp_path: Path) -> None:
     train_tiny(tiny_recipe("base", tmp_path))
     export = tmp_path / "base" / "export"

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relay_diffusion.data.view import View
+from relay_diffusion.errors import RelayError
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
 from relay_diffusion.training.networks import save_half
@@ -24,12 +25,23 @@ def autoencoder(
     source: Source,
     device: torch.device,
 ) -> Objective:
-    """Train ``vae`` on pictures of ``source``.
+    """Train ``vae`` on pictures of ``source``, or with ``decoder_only`` its decoder.
 
     The latents' scale is measured at each export, on held-out pictures, and written into the
     configuration as ``scaling_factor`` = 1 / standard deviation; training works on raw latents.
-    """
+    An encoder that is kept keeps its scale.
 
+    Raises: RelayError if the encoder is to be kept and has no weights.
+    """
+    decoder_only = recipe.objective.decoder_only
+    if decoder_only:
+        if not isinstance(recipe.model.vae, str) and "vae" not in recipe.model.init_from:
+            raise RelayError(
+                "objective.decoder_only keeps the encoder as it is: name the folder of a trained "
+                "autoencoder in model.vae"
+            )
+        vae.requires_grad_(False)
+        vae.decoder.requires_grad_(True)
     stream = source("train", recipe.data.views)
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
@@ -52,9 +64,10 @@ def autoencoder(
         }
 
     def export(folder: Path) -> None:
-        size = min(recipe.validation.sizes)
-        scale = 1 / latent_std(vae, [batch["x"] for batch in pictures(size)])
-        vae.register_to_config(scaling_factor=round(scale, 6))
+        if not decoder_only:
+            size = min(recipe.validation.sizes)
+            scale = 1 / latent_std(vae, [batch["x"] for batch in pictures(size)])
+            vae.register_to_config(scaling_factor=round(scale, 6))
         save_half(vae, folder / "vae")
 
     def preview() -> tuple[Tensor, int]:
@@ -64,7 +77,7 @@ def autoencoder(
         return torch.stack([x, reconstruct(vae, x)], 1).flatten(0, 1), 8
 
     return Objective(
-        trained={"vae": vae},
+        trained={"decoder": vae.decoder} if decoder_only else {"vae": vae},
         feed=Feed(stream, prepare, recipe.data, recipe.run.seed, device),
         loss=loss,
         export=export,

@@ -135,12 +135,14 @@ class CheckpointSettings:
 class AutoencoderObjective:
     """L1 + ``gradient`` * L1 of finite differences (+ ``kl`` * KL for ``AutoencoderKL``), decoding
     from latents with normal noise of ``latent_noise`` times their root mean square;
-    ``equivariance`` times the same again at half the size."""
+    ``equivariance`` times the same again at half the size. With ``decoder_only`` the encoder stays
+    as it is, and with it every latent that other networks were trained on."""
 
     gradient: float = 1.0
     latent_noise: float = 0.03
     equivariance: float = 0.0
     kl: float = 1e-6
+    decoder_only: bool = False
 
 
 @dataclass(frozen=True)
