@@ -123,7 +123,7 @@ def test_a_difference_from_another_network_is_refused(teacher: Path, stored: Pat
 
 def test_a_damaged_difference_is_named(teacher: Path, stored: Path) -> None:
     (stored / LOW_RANK_FILE).write_bytes(b"nothing")
-    with pytest.raises(RelayError, match=r"low_rank.safetensors cannot be read"):
+    with pytest.raises(RelayError, match=r"low_rank.safetensors is damaged"):
         open_low_rank(stored, teacher, torch.float32)
 
 

@@ -241,7 +241,7 @@ def test_files_that_are_none_are_one_line(tmp_path: Path, cascade: RelayPipeline
     with pytest.raises(RelayError, match="there is no adapter"):
         cascade.load_lora_adapter(tmp_path)
     (tmp_path / LORA_FILE).write_bytes(b"damaged" * 99)
-    with pytest.raises(RelayError, match="is no adapter, or it is damaged"):
+    with pytest.raises(RelayError, match="is damaged or no safetensors file"):
         cascade.load_lora_adapter(tmp_path)
     with pytest.raises(RelayError, match="neither UNet has an adapter named 'default'"):
         cascade.save_lora_adapter(tmp_path)

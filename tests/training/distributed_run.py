@@ -38,5 +38,5 @@ if __name__ == "__main__":
     kind, out, steps, *rest = sys.argv[1:]
     torch.set_num_threads(1)
     recipe = recipe_of(kind, Path(out), int(steps), "half" in rest)
-    with distributed.joined(CPU):
-        train(recipe, tiny_objective(recipe), CPU, resume="resume" in rest)
+    distributed.join(CPU)
+    train(recipe, tiny_objective(recipe), CPU, resume="resume" in rest)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,8 +39,6 @@ def train(
     complete is passed over with --resume, so that one command line, run again,
     takes up a whole series where it stopped.
     """
-    from relay_diffusion.training.build import pick_device
-    from relay_diffusion.training.distributed import joined
     from relay_diffusion.training.recipe import read_recipe
     from relay_diffusion.training.rounds import DistillRecipe, rounds_of
     from relay_diffusion.training.run import run, summary
@@ -53,25 +50,22 @@ def train(
         if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one
             typer.echo(text)
 
-    with ExitStack() as group:
-        for path in recipes:
-            whole = read_recipe(path, set_ or (), kinds)
-            for recipe in rounds_of(whole) if isinstance(whole, DistillRecipe) else [whole]:
-                if minutes:
-                    # At least a step is made, so that a series cannot stand still.
-                    left = max(minutes - (time.monotonic() - begun) / 60, 1e-3)
-                    recipe = replace(recipe, run=replace(recipe.run, max_minutes=left))
-                if dry_run:
-                    typer.echo(summary(recipe))
-                    continue
-                # Once for the whole series: torchrun's processes find each other only once.
-                group.enter_context(joined(pick_device(recipe)))
-                whole_run = run(recipe, resume, make=maker(recipe))
-                if whole_run:
-                    say(f"done: {recipe.folder / 'export'}")
-                else:
-                    say(f"stopped before the end of {path}: the same with --resume goes on")
-                    return
+    for path in recipes:
+        whole = read_recipe(path, set_ or (), kinds)
+        for recipe in rounds_of(whole) if isinstance(whole, DistillRecipe) else [whole]:
+            if minutes:
+                # At least a step is made, so that a series cannot stand still.
+                left = max(minutes - (time.monotonic() - begun) / 60, 1e-3)
+                recipe = replace(recipe, run=replace(recipe.run, max_minutes=left))
+            if dry_run:
+                typer.echo(summary(recipe))
+                continue
+            whole_run = run(recipe, resume, make=maker(recipe))
+            if whole_run:
+                say(f"done: {recipe.folder / 'export'}")
+            else:
+                say(f"stopped before the end of {path}: the same with --resume goes on")
+                return
 
 
 def objectives() -> tuple[dict[str, type[Recipe]], Callable[[Recipe], Make]]:

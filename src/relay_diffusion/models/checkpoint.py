@@ -60,11 +60,7 @@ def read_tensors(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise RelayError(f"there is no {file}")
     if file.suffix == ".safetensors":
-        try:
-            with safe_open(file, framework="pt") as stored:
-                return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise RelayError(f"{file} is damaged or no safetensors file: {error}") from error
+        return read_safetensors(file)[0]
     content = _load(file)
     if isinstance(content, dict):
         for table in ("module", "state_dict"):
@@ -74,6 +70,16 @@ def read_tensors(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not any(isinstance(v, Tensor) for v in content.values()):
         raise RelayError(f"{file} holds no table of tensors, neither whole nor under 'module'")
     return {str(name): value for name, value in content.items()}
+
+
+def read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors, mapped from the file, and metadata. Raises: RelayError if it cannot be read."""
+    try:
+        with safe_open(file, framework="pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            return tensors, stored.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise RelayError(f"{file} is damaged or no safetensors file: {error}") from error
 
 
 def _load(file: Path) -> Any:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.files import put
+from relay_diffusion.models.checkpoint import read_safetensors
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 UNETS = ("base_unet", "relay_unet")
@@ -69,16 +69,14 @@ def read_adapter(path: str | Path) -> Adapter:
     file = file / LORA_FILE if file.is_dir() else file
     if not file.is_file():
         raise RelayError(f"there is no adapter {path}: give a folder that holds {LORA_FILE}")
+    stored, metadata = read_safetensors(file)
+    with file.open("rb") as raw:
+        sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
     try:
-        with safe_open(file, framework="pt") as content:
-            metadata = content.metadata() or {}
-            stored = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
-        with file.open("rb") as raw:
-            sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
         configs = json.loads(metadata.get(_CONFIG, "{}"))
         if not isinstance(configs, dict):
             raise ValueError("its configuration is no table")
-    except (OSError, SafetensorError, ValueError) as error:
+    except ValueError as error:
         raise RelayError(f"{file} is no adapter, or it is damaged: {error}") from error
     tensors = {part: _of_part(part, stored) for part in UNETS}
     strange = [key for key in stored if not key.startswith(tuple(f"{part}." for part in UNETS))]

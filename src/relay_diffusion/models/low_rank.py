@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.files import put
+from relay_diffusion.models.checkpoint import read_safetensors
 from relay_diffusion.models.folder import part_folder, read_index, read_json, related
 from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.lora import UNETS
@@ -119,12 +119,8 @@ def open_low_rank(folder: Path, of: Path, dtype: torch.dtype) -> Any:
     """
     file = folder / LOW_RANK_FILE
     config = read_json(folder.parent, folder / "config.json")
-    try:
-        with safe_open(file, framework="pt") as content:
-            made_from = (content.metadata() or {}).get("of", "")
-            difference = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise RelayError(f"{file} cannot be read: {error}") from error
+    difference, metadata = read_safetensors(file)
+    made_from = metadata.get("of", "")
     found = network_hash(of)
     if made_from != found:
         raise RelayError(

@@ -6,9 +6,9 @@ what it was given.
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,24 +25,21 @@ from torch.distributed.tensor import DTensor
 from relay_diffusion.errors import RelayError
 
 
-@contextmanager
-def joined(device: torch.device) -> Iterator[None]:
-    """Inside, this process is one of the group that torchrun started, if it started any."""
-    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
-        yield
-        return
+def join(device: torch.device) -> None:
+    """Make this process one of the group that torchrun started, if it started any, until it ends:
+    processes find each other only once, however many runs they make together."""
     global _beside
+    if "WORLD_SIZE" not in os.environ:
+        return
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.set_device(device)
+    if dist.is_initialized():
+        return
     # Flags and checkpoints go through the CPU, so that a GPU does not wait for them.
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     _beside = dist.new_group(backend="gloo")
-    try:
-        yield
-    finally:
-        _beside = None
-        dist.destroy_process_group()
+    atexit.register(dist.destroy_process_group)
 
 
 _beside: dist.ProcessGroup | None = None

@@ -43,11 +43,11 @@ def run(
     device = pick_device(recipe)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    with distributed.joined(device):
-        _insist_on_memory(recipe, device)
-        fixed = text_is_fixed(recipe)
-        source = source or open_source(recipe.data, recipe.run.seed, device, fixed)
-        return train(recipe, make(recipe, source, device), device, resume)
+    distributed.join(device)
+    _insist_on_memory(recipe, device)
+    fixed = text_is_fixed(recipe)
+    source = source or open_source(recipe.data, recipe.run.seed, device, fixed)
+    return train(recipe, make(recipe, source, device), device, resume)
 
 
 def _insist_on_memory(recipe: Recipe, device: torch.device) -> None:
