@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.pipelines.conftest import cascade, cascade_folder
+from tests.pipelines.conftest import cascade, cascade_folder, distilled
 
-__all__ = ["cascade", "cascade_folder"]
+__all__ = ["cascade", "cascade_folder", "distilled"]

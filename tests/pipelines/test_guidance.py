@@ -12,6 +12,7 @@ from relay_diffusion.diffusion import guide
 from relay_diffusion.errors import RelayError
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
+from .test_upscale import picture
 from .tiny import PROMPT, generators, record_calls
 
 
@@ -78,4 +79,39 @@ def test_steps_that_a_network_was_not_distilled_for_are_named(
     assert caplog.messages == [
         "the base network is distilled for 4 steps: 5 will look worse",
         "the relay network is distilled for 1 or 2 steps: 3 will look worse",
+    ]
+
+
+def test_a_solver_that_networks_were_not_distilled_for_is_named(
+    distilled: RelayPipeline, cascade: RelayPipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    cascade(PROMPT, solver="multistep")
+    assert not caplog.messages
+    distilled(PROMPT, solver="multistep")
+    distilled(PROMPT, solver="multistep")
+    assert caplog.messages == ["distilled networks are made for euler: multistep will look worse"]
+
+
+def test_a_start_that_a_relay_was_not_distilled_for_is_named(
+    distilled: RelayPipeline, cascade: RelayPipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    cascade.upscale(picture(32, 32), strength=200)
+    distilled.upscale(picture(32, 32), strength=300)
+    assert not caplog.messages
+    distilled.upscale(picture(32, 32), strength=200)
+    assert caplog.messages == [
+        "the relay network is distilled to start at 500 or 300: 200 will look worse"
+    ]
+
+
+def test_a_negative_prompt_that_is_not_read_is_named(
+    distilled: RelayPipeline, cascade: RelayPipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    cascade(PROMPT, negative_prompt="art")
+    distilled(PROMPT)
+    distilled(PROMPT, negative_prompt="")
+    assert not caplog.messages
+    distilled(PROMPT, negative_prompt="art")
+    assert caplog.messages == [
+        "distilled networks have no use for a negative prompt: it is not read"
     ]

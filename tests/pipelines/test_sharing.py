@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -178,20 +179,64 @@ def test_what_is_not_lent_has_to_be_given(cascade_folder: Path, tmp_path: Path) 
         assemble(tmp_path / "out", **unets)
 
 
-def test_students_bring_their_settings(tmp_path: Path) -> None:
-    told = {
-        "base": {"num_steps": 4, "guidance": [1.0, 8.0], "start": 500},
-        "relay": {"num_steps": 1, "guidance": [2.0, 9.0], "start": 200},
-    }
+def exports(folder: Path, **told: dict[str, Any]) -> list[Path]:
+    """Export folders of students by their stage, with what distillation says of them."""
     for stage, settings in told.items():
-        (tmp_path / stage).mkdir()
-        (tmp_path / stage / DISTILLED).write_text(json.dumps(settings))
-    assert distilled_defaults(tmp_path / "base", tmp_path / "relay") == {
+        (folder / stage).mkdir(exist_ok=True)
+        (folder / stage / DISTILLED).write_text(json.dumps(settings))
+    return [folder / stage for stage in told]
+
+
+def test_students_bring_their_settings(tmp_path: Path) -> None:
+    students = exports(
+        tmp_path,
+        base={"num_steps": 4, "guidance": [1.0, 8.0], "start": 500},
+        relay={"num_steps": 1, "guidance": [2.0, 9.0], "start": 200},
+    )
+    assert distilled_defaults(*students, guidance_scale=7.5) == {
+        "solver": "euler",
         "num_inference_steps": 4,
         "trained_base_steps": 4,
         "num_relay_steps": 1,
         "trained_relay_steps": 1,
         "relay_start": [200],
         "guidance_range": [2.0, 8.0],
+        "guidance_scale": 7.5,
     }
-    assert distilled_defaults(tmp_path, tmp_path) == {}
+    for scale, brought in ((12.0, 8.0), (1.0, 2.0)):
+        assert distilled_defaults(*students, guidance_scale=scale)["guidance_scale"] == brought
+    assert distilled_defaults(tmp_path, tmp_path, guidance_scale=7.5) == {}
+
+
+def test_students_without_a_scale_in_common_are_refused(tmp_path: Path) -> None:
+    students = exports(
+        tmp_path,
+        base={"num_steps": 4, "guidance": [1.0, 3.0]},
+        relay={"num_steps": 1, "guidance": [4.0, 8.0], "start": 200},
+    )
+    with pytest.raises(RelayError, match=r"guidance 1 to 3, the relay for 4 to 8: distil one"):
+        distilled_defaults(*students, guidance_scale=3.0)
+
+
+def test_students_of_another_prediction_type_are_refused(
+    siblings: tuple[Path, Path], tmp_path: Path
+) -> None:
+    students = tmp_path / "students"
+    parts = {part: students / part for part in ("base_unet", "relay_unet")}
+    (students / DISTILLED).write_text(json.dumps({"prediction_type": "v_prediction"}))
+    with pytest.raises(RelayError, match=r"base_unet was distilled for .*v_prediction, .*epsilon"):
+        assemble(tmp_path / "wrong", **parts, shares="../full", prediction_type="epsilon")
+    assert not (tmp_path / "wrong").exists()
+    for told in ({"prediction_type": "epsilon"}, {}):
+        (students / DISTILLED).write_text(json.dumps(told))
+        assemble(tmp_path / f"right_{len(told)}", **parts, shares="../full")
+
+
+def test_defaults_that_no_call_would_take_are_refused(
+    siblings: tuple[Path, Path], tmp_path: Path
+) -> None:
+    parts = {part: tmp_path / "students" / part for part in ("base_unet", "relay_unet")}
+    settings = {"guidance_range": [1.0, 6.0], "guidance_scale": 7.5}
+    with pytest.raises(RelayError, match=r"guidance 7.5 is outside the range .*: 1 to 6"):
+        assemble(tmp_path / "wrong", **parts, shares="../full", **settings)
+    assert not (tmp_path / "wrong").exists()

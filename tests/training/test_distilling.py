@@ -30,6 +30,7 @@ from relay_diffusion.training.networks import (
 )
 from relay_diffusion.training.recipe import recipe_from_dict
 from relay_diffusion.training.rounds import DistillRecipe, rounds_of
+from relay_diffusion.training.run import summary
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_consistency_takes_one_round(teacher: Path, stage: str) -> None:
             {"rounds": [{"num_steps": 256, "steps": 1}], "stage": "relay", "start": 300},
             "the teacher would take 512 steps, of 300 that there are",
         ),
-        ({"start": 0}, "start is 0, must be 1 to 1000"),
+        ({"start": 0.5}, "start is 0.5, must be 1 to 1000, or 0 for the teacher's"),
         ({"rank": -1}, "rank is -1, must be above 0, or 0 for all weights"),
     ],
 )
@@ -234,6 +235,29 @@ def test_a_preview_has_the_teacher_beside_the_student(teacher: Path) -> None:
         assert pictures.abs().max() <= 1
         teachers, students = pictures[columns - 2 :: columns], pictures[columns - 1 :: columns]
         assert not torch.equal(teachers, students)
+
+
+def test_a_relay_student_starts_where_its_teacher_does(teacher: Path, tmp_path: Path) -> None:
+    (teacher / "model_index.json").write_text(json.dumps({"max_tokens": 8, "relay_start": [200]}))
+    for recipe in rounds_of(recipe_for(teacher, stage="relay")):
+        assert recipe.objective.start == 200
+        assert "start = 200.0" in summary(recipe)
+    assert next(rounds_of(recipe_for(teacher, stage="relay", start=200))).objective.start == 200
+    first = next(rounds_of(recipe_for(teacher, stage="relay")))
+    distill(first, Squares, CPU).export(tmp_path)
+    assert json.loads((tmp_path / "distilled.json").read_text())["start"] == 200
+    with pytest.raises(RelayError, match=r"start is 500, but the relay of .* for 200: leave start"):
+        next(rounds_of(recipe_for(teacher, stage="relay", start=500)))
+    rounds = [{"num_steps": 128, "steps": 1}]
+    with pytest.raises(RelayError, match="the teacher would take 256 steps, of 200 that there are"):
+        next(rounds_of(recipe_for(teacher, stage="relay", rounds=rounds)))
+
+
+def test_an_export_says_what_its_teacher_predicts(teacher: Path, tmp_path: Path) -> None:
+    distill(next(rounds_of(recipe_for(teacher))), Squares, CPU).export(tmp_path)
+    told = json.loads((tmp_path / "distilled.json").read_text())
+    assert told["prediction_type"] == "v_prediction"
+    assert "start" not in told  # the base has none
 
 
 def test_rounds_that_do_not_halve_are_refused(teacher: Path) -> None:

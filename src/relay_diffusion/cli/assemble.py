@@ -72,7 +72,7 @@ def assemble(
         lender = related(out, shares)
         kept = read_index(lender)
         config = {name: kept[name] for name in allowed if name in kept} | {
-            **distilled_defaults(base, relay),
+            **distilled_defaults(base, relay, kept.get("guidance_scale", 7.5)),
             "fast_sibling": None,
             **config,
         }

@@ -15,6 +15,9 @@ from relay_diffusion import __version__
 from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
 from relay_diffusion.errors import RelayError
 
+OF_THE_MODEL = ("num_inference_steps", "num_relay_steps", "guidance_scale", "solver", "eta")
+"""Parameters of a picture that another model has its own of."""
+
 
 def generate(
     prompt: Annotated[
@@ -77,7 +80,8 @@ def generate(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
 ) -> None:
     """Make pictures from prompts, each with its parameters inside."""
-    from relay_diffusion.models.folder import fast_sibling
+    from relay_diffusion.models.folder import fast_sibling, is_distilled
+    from relay_diffusion.models.registry import same_cascade
     from relay_diffusion.pipelines.metadata import Parameters, read_parameters, save_picture
     from relay_diffusion.pipelines.outputs import PictureFolder
 
@@ -96,9 +100,10 @@ def generate(
     width, height = parse_size(size) if size else (None, None)
     adapters = open_adapters(lora, before.adapters if before else ())
     folder = PictureFolder(out)
-    if fast:
+    if fast and not (model is None and before and is_distilled(before.model)):
         model = fast_sibling(model or (before.model if before else "starter"))
     # None is left open: the parameters of --from fill it, then the defaults of the cascade.
+    its_own = OF_THE_MODEL if before and model and not same_cascade(model, before.model) else ()
     given: dict[str, Any] = {
         "model": model,
         "width": width,
@@ -114,11 +119,12 @@ def generate(
         "low_memory": low_memory or None,
     }
     for name, value in given.items():
-        if value is None and before is not None:
+        if value is None and before is not None and name not in its_own:
             given[name] = getattr(before, name)
 
     import torch
 
+    from relay_diffusion.models.guidance import has_guidance
     from relay_diffusion.pipelines.devices import pick_device, pick_dtype
     from relay_diffusion.pipelines.grid import Grid, columns_for
     from relay_diffusion.pipelines.opening import BARS, open_with_texts
@@ -153,6 +159,7 @@ def generate(
         solver=given["solver"],
         eta=given["eta"] or 0.0,
     )
+    unread = has_guidance(pipe.base_unet) and has_guidance(pipe.relay_unet)
     grid = Grid(num_pictures, columns_for(len(wanted), num), (width, height))
     # One at a time: in a batch, rounding would make a picture depend on its neighbours, and --from
     # could not make it again bit for bit.
@@ -178,7 +185,7 @@ def generate(
         ).images[0]
         parameters = Parameters(
             prompt=text,
-            negative_prompt=given["negative_prompt"],
+            negative_prompt=None if unread else given["negative_prompt"],
             model=given["model"] or "starter",
             seed=own_seed,
             width=width,

@@ -68,6 +68,7 @@ def upscale(
     import torch
     from torch import Tensor
 
+    from relay_diffusion.models.guidance import has_guidance
     from relay_diffusion.pipelines.devices import pick_device, pick_dtype
     from relay_diffusion.pipelines.opening import open_cascade, open_with_texts
     from relay_diffusion.pipelines.settings import resolve_settings
@@ -107,7 +108,7 @@ def upscale(
     record = {
         "upscaled": image.name,
         "prompt": prompt,
-        "negative_prompt": negative,
+        "negative_prompt": negative if prompt and not has_guidance(pipe.relay_unet) else None,
         "times": times,
         "strength": strength or list(sampling.relay_start),
         "model": model,

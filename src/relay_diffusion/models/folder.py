@@ -41,6 +41,21 @@ def max_tokens_of(index: Mapping[str, Any]) -> int:
     return int(index.get("max_tokens", 225))
 
 
+def relay_start_of(index: Mapping[str, Any]) -> float:
+    """T_r of the relay at its first doubling; where a cascade does not say, as in
+    ``RelayPipeline.__init__``."""
+    return float((index.get("relay_start") or [500])[0])
+
+
+def is_distilled(name_or_path: str | Path) -> bool:
+    """Whether a cascade is of students, so of a few steps itself.
+
+    Raises: RelayError as ``resolve`` and ``read_index``.
+    """
+    index = read_index(resolve(name_or_path))
+    return any(index.get(f"trained_{stage}_steps") for stage in ("base", "relay"))
+
+
 def related(folder: Path, name: str) -> Path:
     """The folder of a cascade that the one in ``folder`` names: its fast sibling, or the one whose
     parts it shares. Besides what ``resolve`` takes, a path relative to ``folder``.

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def has_guidance(unet: Any) -> bool:
+    """Whether a network is told its guidance scale, and so runs without an unconditional half;
+    not if there is none."""
+    return unet is not None and unet.config.time_cond_proj_dim is not None
 
 
 def guidance_embedding(scale: Tensor, width: int) -> Tensor:

@@ -63,6 +63,13 @@ def resolve(name_or_path: str | Path) -> Path:
     raise RelayError(f"there is no cascade or folder {name!r}; {hint}")
 
 
+def same_cascade(one: str, other: str) -> bool:
+    """Whether two names are of one cascade, which need not be there any more."""
+    if one == other or one in PACKAGED or other in PACKAGED:
+        return one == other
+    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+
+
 def list_cascades() -> Iterator[Cascade]:
     """All that have a name of their own, installed or not."""
     for name, description in PACKAGED.items():

@@ -19,6 +19,7 @@ from relay_diffusion.models.lora import UNETS
 from relay_diffusion.models.low_rank import insist_on_whole, write_low_rank
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.pipelines.cascade import RelayPipeline
+from relay_diffusion.pipelines.settings import resolve_settings
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,9 @@ def assemble(
             ``shares`` (``models/low_rank.py``), as students of that cascade should be.
         config: as ``RelayPipeline.__init__`` takes it: base_size, relay_start, ...
     Returns: the cascade, in ``dtype``, its UNets as they were given.
-    Raises: RelayError if ``out`` holds something already, a part is missing, or differences would
-        be from no cascade.
+    Raises: RelayError if ``out`` holds something already, a part is missing, differences would be
+        from no cascade, a student is of another prediction type, or the defaults in ``config`` are
+        none that a call would take.
     """
     if rank and shares is None:
         raise RelayError("rank is that of a difference: name the cascade that it is from, --shares")
@@ -76,6 +78,8 @@ def assemble(
         described = read_json(folder, folder / name)
         if part == "vae" and described.get("_class_name") not in VAES:
             raise RelayError(f"{folder} holds no {' or '.join(VAES)}")
+    for folder in (base_unet, relay_unet):
+        _insist_on_prediction(folder, prediction_type)
     if rank:
         _insist_on_teachers(owner, base_unet=base_unet, relay_unet=relay_unet)
     vae_class = VAES[read_json(folders["vae"], folders["vae"] / "config.json")["_class_name"]]
@@ -89,6 +93,7 @@ def assemble(
         shares=shares if lent or rank else None,
         **config,
     )
+    resolve_settings(pipe.config, pipe.distilled)
     pipe.save_pretrained(out)
     for part in lent:
         shutil.rmtree(out / part)
@@ -108,14 +113,27 @@ def assemble(
     return pipe
 
 
+def _told_of(export: Path) -> dict[str, Any]:
+    """What distillation wrote into the export folder of its run; nothing of another training."""
+    return read_json(export, export / DISTILLED) if (export / DISTILLED).is_file() else {}
+
+
+def _insist_on_prediction(student: Path, prediction_type: str) -> None:
+    taught = _told_of(student.parent).get("prediction_type")  # the first students were not told
+    if taught not in (None, prediction_type):
+        raise RelayError(
+            f"{student} was distilled for prediction type {taught}, the cascade would be of "
+            f"{prediction_type}: share with the cascade that was its teacher"
+        )
+
+
 def _insist_on_teachers(owner: Path, **students: Path) -> None:
     """Raise RelayError for a student of another network than the one in ``owner``, or of one that
     is not stored whole."""
     for part, folder in students.items():
         teacher = part_folder(owner, part)
         insist_on_whole(teacher)
-        told = folder.parent / DISTILLED
-        wanted = read_json(folder.parent, told).get("teacher") if told.is_file() else None
+        wanted = _told_of(folder.parent).get("teacher")
         if wanted not in (None, network_hash(teacher)):
             raise RelayError(
                 f"{folder} was distilled from another network than {teacher}: share with the "
@@ -123,27 +141,36 @@ def _insist_on_teachers(owner: Path, **students: Path) -> None:
             )
 
 
-def distilled_defaults(base: Path, relay: Path) -> dict[str, Any]:
+def distilled_defaults(base: Path, relay: Path, guidance_scale: float) -> dict[str, Any]:
     """The defaults that go with students, from what distillation wrote beside them: their steps,
-    the relay's start level, and the range of guidance that both were taught."""
-    told = {
-        stage: read_json(folder, folder / DISTILLED)
-        for stage, folder in (("base", base), ("relay", relay))
-        if (folder / DISTILLED).is_file()
-    }
-    defaults: dict[str, Any] = {}
-    if "base" in told:
-        steps = told["base"]["num_steps"]
-        defaults |= {"num_inference_steps": steps, "trained_base_steps": steps}
+    the relay's start level, the solver that they were taught the steps of, and the range of
+    guidance that both know.
+
+    Args:
+        base, relay: export folders of the two runs; one that is of no student says nothing.
+        guidance_scale: default of the teacher, brought into that range.
+    Raises: RelayError if the two know no scale in common.
+    """
+    both = {"base": _told_of(base), "relay": _told_of(relay)}
+    told = {stage: one for stage, one in both.items() if one}
+    if not told:
+        return {}
+    defaults: dict[str, Any] = {"solver": "euler"}
+    for stage, name in (("base", "num_inference_steps"), ("relay", "num_relay_steps")):
+        if stage in told:
+            steps = told[stage]["num_steps"]
+            defaults |= {name: steps, f"trained_{stage}_steps": steps}
     if "relay" in told:
-        steps = told["relay"]["num_steps"]
-        defaults |= {
-            "num_relay_steps": steps,
-            "trained_relay_steps": steps,
-            "relay_start": [told["relay"]["start"]],
-        }
+        defaults["relay_start"] = [told["relay"]["start"]]
     ranges = [one["guidance"] for one in told.values()]
-    if ranges:
-        low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
-        defaults["guidance_range"] = [low, high]
+    low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
+    if low > high:
+        (base_low, base_high), (relay_low, relay_high) = ranges
+        raise RelayError(
+            f"the base was distilled for guidance {base_low:g} to {base_high:g}, the relay for "
+            f"{relay_low:g} to {relay_high:g}: distil one of them again, with a range that "
+            "overlaps the other's"
+        )
+    defaults["guidance_range"] = [low, high]
+    defaults["guidance_scale"] = min(max(guidance_scale, low), high)
     return defaults

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel
 from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.models.folder import PARTS, part_folder, shared_parts
 from relay_diffusion.models.folder import fast_sibling as fast_sibling_of
+from relay_diffusion.models.guidance import has_guidance
 from relay_diffusion.models.low_rank import differences, open_low_rank
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.pipelines.devices import dtypes_of_parts
@@ -264,10 +265,7 @@ class CascadeComponents(DiffusionPipeline):
     @property
     def distilled(self) -> bool:
         """Whether guidance is embedded in a network, rather than classifier-free."""
-        return any(
-            unet is not None and unet.config.time_cond_proj_dim is not None
-            for unet in (self.base_unet, self.relay_unet)
-        )
+        return has_guidance(self.base_unet) or has_guidance(self.relay_unet)
 
     @property
     def interrupt(self) -> bool:

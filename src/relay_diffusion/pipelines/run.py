@@ -20,9 +20,11 @@ from relay_diffusion.diffusion import (
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.models.denoiser import Denoiser
+from relay_diffusion.models.guidance import has_guidance
 from relay_diffusion.pipelines.noise import Generators, Latents, StageNoise, split_generators
+from relay_diffusion.pipelines.notices import warn_once
 from relay_diffusion.pipelines.pictures import enlarge
-from relay_diffusion.pipelines.settings import Settings, schedule_of, warn_of_untrained_steps
+from relay_diffusion.pipelines.settings import Settings, schedule_of, warn_of_untrained_use
 from relay_diffusion.pipelines.sizes import Size, num_doublings
 from relay_diffusion.pipelines.watch import Interrupted, StageWatch, WatchOptions, not_finite
 
@@ -81,7 +83,7 @@ class Run:
             strength: with x, the share of the steps that is run: how much may change.
         """
         steps = self.settings.num_inference_steps
-        warn_of_untrained_steps(self.pipe.config, "base", steps)
+        warn_of_untrained_use(self.pipe.config, "base", self.settings)
         sigmas = self.schedule.sample_sigmas(steps)
         eps = self.noise[0]
         if x is None:
@@ -103,7 +105,7 @@ class Run:
         starts from noise and is given z_lr beside it: what the relay is compared with.
         """
         steps = self.settings.num_relay_steps
-        warn_of_untrained_steps(self.pipe.config, "relay", steps)
+        warn_of_untrained_use(self.pipe.config, "relay", self.settings)
         z_lr, eps = self.encode(enlarge(x)), self.noise[stage]
         unet = self.pipe.relay_unet
         if unet is not None and unet.config.in_channels == 2 * z_lr.shape[1]:
@@ -159,7 +161,9 @@ class Run:
         denoiser = Denoiser(unet, self.schedule, self.pipe.scheduler.config.prediction_type)
         vector = size_conditioning(size, self.text)
         scale = self.settings.guidance_scale
-        if unet.config.time_cond_proj_dim is not None:
+        if has_guidance(unet):
+            if bool(self.no_text.any()):
+                warn_once("distilled networks have no use for a negative prompt: it is not read")
             return denoiser(self.text, vector, guidance=scale, beside=beside)
         if scale <= 1 or self.text is self.no_text:  # without a prompt both halves are the same
             return denoiser(self.text, vector, beside=beside)

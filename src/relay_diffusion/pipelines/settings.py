@@ -96,17 +96,30 @@ def _check_guidance(scale: float, distilled_range: Sequence[float] | None) -> No
         )
 
 
-def warn_of_untrained_steps(config: Mapping[str, Any], stage: str, asked: int) -> None:
-    """Say so where a distilled network is run with other steps than its own.
+def warn_of_untrained_use(config: Mapping[str, Any], stage: str, settings: Settings) -> None:
+    """Say so where a distilled network is run with other steps than its own, from another start
+    level, or by another solver than Euler's, whose steps it was taught.
 
     Args:
         stage: "base" or "relay".
     """
     trained = config[f"trained_{stage}_steps"]
     known = [trained] if isinstance(trained, int) else list(trained or [])
-    if known and asked not in known:
+    if not known:
+        return
+    asked = settings.num_inference_steps if stage == "base" else settings.num_relay_steps
+    if asked not in known:
         names = " or ".join(str(steps) for steps in known)
         warn_once(f"the {stage} network is distilled for {names} steps: {asked} will look worse")
+    if settings.solver != "euler" and asked > 2:  # up to there, all solvers are the same
+        warn_once(f"distilled networks are made for euler: {settings.solver} will look worse")
+    own = config["relay_start"]
+    for start in settings.relay_start if stage == "relay" else ():
+        if start not in own:
+            names = " or ".join(f"{level:g}" for level in own)
+            warn_once(
+                f"the relay network is distilled to start at {names}: {start:g} will look worse"
+            )
 
 
 def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:

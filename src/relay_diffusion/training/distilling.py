@@ -54,7 +54,7 @@ from relay_diffusion.training.upscaling import prepared_with_low_resolution
 
 
 def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Objective:
-    """The objective of a recipe with one round."""
+    """The objective of a recipe with one round, as ``rounds_of`` makes them."""
     settings = recipe.objective
     torch.manual_seed(recipe.run.seed)
     folder = resolve(settings.teacher)
@@ -172,9 +172,11 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
             made = {
                 "num_steps": num_steps,
                 "guidance": settings.guidance,
-                "start": settings.start,
                 "teacher": first_hash,
+                "prediction_type": prediction_type,
             }
+            if relays:
+                made["start"] = settings.start
             (out / "distilled.json").write_text(json.dumps(made, indent=2) + "\n")
 
     return Objective(

@@ -8,6 +8,9 @@ from itertools import pairwise
 from typing import Literal
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.folder import relay_start_of
+from relay_diffusion.models.registry import resolve
+from relay_diffusion.training.cascade import read_cascade
 from relay_diffusion.training.data_settings import at_least
 from relay_diffusion.training.recipe import Recipe
 
@@ -39,7 +42,7 @@ class DistillObjective:
             round; "consistency" goes from ``teacher_steps`` to the student's in one round.
         rounds: in order, each with half the steps of the one before.
         teacher_steps: of the teacher of a consistency model, a multiple of the student's.
-        start: T_r of the relay student, which the teacher must have been trained for.
+        start: T_r of the relay student, which must be that of its teacher; 0: taken from there.
         guidance: lowest and highest scale that is drawn.
         guidance_width: of the scale's embedding in the student.
         rank: 0 lets all weights of the student learn; above, it is the stage of ``teacher`` plus
@@ -54,7 +57,7 @@ class DistillObjective:
     method: Literal["halving", "consistency"] = "halving"
     rounds: tuple[Round, ...] = ()
     teacher_steps: int = 0
-    start: float = 500.0
+    start: float = 0.0
     guidance: tuple[float, float] = (1.0, 8.0)
     guidance_width: int = 64
     rank: int = 0
@@ -84,9 +87,11 @@ class DistillObjective:
                 f"teacher_steps is {self.teacher_steps}, must be a multiple of the student's "
                 f"{num_steps} steps, such as {4 * num_steps}"
             )
-        if not 0 < self.start <= NUM_TRAIN_STEPS:
-            raise RelayError(f"start is {self.start:g}, must be 1 to {NUM_TRAIN_STEPS}")
-        longest = int(self.start) if self.stage == "relay" else NUM_TRAIN_STEPS
+        if self.start and not 1 <= self.start <= NUM_TRAIN_STEPS:
+            raise RelayError(
+                f"start is {self.start:g}, must be 1 to {NUM_TRAIN_STEPS}, or 0 for the teacher's"
+            )
+        longest = int(self.start) if self.stage == "relay" and self.start else NUM_TRAIN_STEPS
         taken = self.teacher_steps or 2 * num_steps
         if taken > longest:
             raise RelayError(f"the teacher would take {taken} steps, of {longest} that there are")
@@ -105,16 +110,35 @@ class DistillRecipe(Recipe):
 
 
 def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
-    """One recipe for each round, in the folders NAME_16, NAME_8, ... by the student's steps."""
+    """One recipe for each round, in the folders NAME_16, NAME_8, ... by the student's steps; for
+    the relay, with the teacher's start level.
+
+    Raises: RelayError if the teacher cannot be read, or the recipe has another start than it.
+    """
+    objective = recipe.objective
+    if objective.stage == "relay":
+        objective = replace(objective, start=_start_of_teacher(objective))
     before = ""
-    for one in recipe.objective.rounds:
+    for one in objective.rounds:
         run = replace(recipe.run, name=f"{recipe.run.name}_{one.num_steps}", steps=one.steps)
         step = replace(
             recipe,
             run=run,
             model=replace(recipe.model, unet=before),
             optimizer=replace(recipe.optimizer, lr=one.lr or recipe.optimizer.lr),
-            objective=replace(recipe.objective, rounds=(one,)),
+            objective=replace(objective, rounds=(one,)),
         )
         yield step
-        before = str(step.folder / "export" / f"{recipe.objective.stage}_unet")
+        before = str(step.folder / "export" / f"{objective.stage}_unet")
+
+
+def _start_of_teacher(settings: DistillObjective) -> float:
+    index, _ = read_cascade(resolve(settings.teacher), "objective.teacher")
+    start = relay_start_of(index)
+    if settings.start not in (0, start):
+        raise RelayError(
+            f"objective.start is {settings.start:g}, but the relay of {settings.teacher} was "
+            f"trained for {start:g}: leave start out, or fine-tune the teacher with T_r = "
+            f"{settings.start:g} first (docs/distillation.md)"
+        )
+    return start
