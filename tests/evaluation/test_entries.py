@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,29 @@ def test_a_model_has_the_options_of_the_run_and_its_own() -> None:
     assert Entry.parse("runs/fast@steps=8").folder_name == "fast-steps-8"
 
 
+@pytest.mark.parametrize(
+    ("text", "run", "expand", "model"),
+    [
+        ("starter", {}, None, None),
+        ("starter@expand=true", {}, True, None),
+        ("starter@expand=false", {"expand": True}, None, None),
+        ("starter@expand=False", {"expand": "openai", "expander_model": "m"}, None, None),
+        ("starter", {"expand": "openai", "expander_model": "m"}, "openai", "m"),
+        ("starter@expand=true", {"expand": "openai", "expander_model": "m"}, "openai", "m"),
+        ("starter@expander_model=n", {"expand": "openai", "expander_model": "m"}, "openai", "n"),
+        ("starter@expander=scenes", {"expand": "openai", "expander_model": "m"}, "scenes", None),
+        ("starter@expand=scenes", {}, "scenes", None),
+        ("starter@expander=transformers,expander_model=a/b", {}, "transformers", "a/b"),
+    ],
+)
+def test_a_model_expands_as_it_says_or_else_as_the_run_does(
+    text: str, run: dict[str, Any], expand: bool | str | None, model: str | None
+) -> None:
+    options = Entry.parse(text, defaults=run).options
+    expected = {"expand": expand, "expander_model": model}
+    assert options == {name: value for name, value in expected.items() if value is not None}
+
+
 def test_a_peer_may_name_its_class_and_has_settings_of_its_own() -> None:
     peer = Entry.parse("my/folder:StableDiffusionXLPipeline@size=64x32", is_peer=True)
     assert (peer.source, peer.class_name) == ("my/folder", "StableDiffusionXLPipeline")
@@ -43,6 +67,10 @@ def test_a_peer_may_name_its_class_and_has_settings_of_its_own() -> None:
         ("starter@stepz=8", "sets 'stepz'; after @ stand steps, relay_steps"),
         ("starter@steps=many", "which is no number"),
         ("starter@size=big", "give a side"),
+        ("starter@expand", "expand has no value; give expand=VALUE"),
+        ("starter@expander_model=m", "expander_model goes with expander, or with expand=true"),
+        ("starter@expand=false,expander_model=m", "expander_model goes with expander"),
+        ("starter@expand=false,expander=openai", "give one of the two"),
     ],
 )
 def test_a_model_that_is_no_model_says_why(text: str, match: str) -> None:

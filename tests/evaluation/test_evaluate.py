@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from relay_diffusion.cli import main
 from relay_diffusion.data.scenes.atlas import Atlas
 from relay_diffusion.data.scenes.world import World
 from relay_diffusion.errors import RelayError
+from relay_diffusion.evaluation import making
 from relay_diffusion.evaluation.cascades import CascadePainter
 from relay_diffusion.evaluation.entries import Entry
 from relay_diffusion.evaluation.instruments import Instruments, open_judge
@@ -23,6 +25,8 @@ from relay_diffusion.evaluation.painters import Where
 from relay_diffusion.evaluation.run import Settings, evaluate
 from relay_diffusion.evaluation.suites import tasks_suite
 from relay_diffusion.pipelines.metadata import read_parameters
+from relay_diffusion.pipelines.prompts.chat_model import ChatModelExpander
+from tests.pipelines.test_chat_model import chat_model
 from tests.pipelines.tiny import tiny_cascade
 
 CPU = torch.device("cpu")
@@ -151,6 +155,7 @@ def test_the_command_measures_a_cascade_on_held_out_scenes(
         (["--scorer", "hps"], "give NAME=COMMAND"),
         (["--judge", "nowhere"], "nowhere is no judge"),
         (["--model", "starter@steps=x"], "which is no number"),
+        (["--expander-model", "m"], "--expander-model goes with --expander"),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -165,8 +170,85 @@ def test_an_expanded_prompt_is_kept_beside_what_was_typed(tmp_path: Path) -> Non
     tiny_cascade(world="small", expander="scenes", max_tokens=64).save_pretrained(tmp_path)
     entry = Entry.parse(f"{tmp_path}@expand=true,size=64,steps=2")
     painter = CascadePainter(entry, Where(CPU))
-    painter.paint(["fox mushroom"], [5])
-    values, _ = painter.record("fox mushroom", 5)
-    assert values["prompt"] == "fox mushroom"
-    assert values["expanded_prompt"] and "fox" in values["expanded_prompt"]
+    (text,) = painter.expand(["fox mushroom"], [5])
+    assert "fox" in text and text != "fox mushroom"
+    values, _ = painter.record("fox mushroom", 5, text)
+    assert (values["prompt"], values["expanded_prompt"]) == ("fox mushroom", text)
+    assert painter.record("fox", 5, "fox").values["expanded_prompt"] is None
     assert painter.resolved["expand"] is True
+
+
+def test_with_and_without_expansion_in_one_run(
+    cascade_folder: Path, judge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A language model is loaded once for all batches, and no picture's time has it in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    chat_model(tmp_path / "chat")
+    now = [0.0]
+    monkeypatch.setattr(making, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    opened, opens = [], ChatModelExpander._open
+
+    def counts(self: ChatModelExpander) -> Any:
+        if self._opened is None:
+            opened.append(self.model)
+        return opens(self)
+
+    def answers(self: ChatModelExpander, prompt: str, seed: int) -> str:
+        self._open()
+        now[0] += 100
+        return "a blue fox"
+
+    monkeypatch.setattr(ChatModelExpander, "_open", counts)
+    monkeypatch.setattr(ChatModelExpander, "expand", answers)
+    paint, painted = CascadePainter.paint, []
+
+    def paints(self: CascadePainter, texts: Sequence[str], seeds: Sequence[int]) -> Any:
+        painted.append(list(texts))
+        now[0] += 1
+        return paint(self, texts, seeds)
+
+    monkeypatch.setattr(CascadePainter, "paint", paints)
+    command = ["evaluate", "--model", f"long={cascade_folder}"]
+    command += ["--model", f"plain={cascade_folder}@expand=false", "--judge", str(judge_folder)]
+    command += ["--expander", "transformers", "--expander-model", "chat", "--size", "64"]
+    command += ["--num-prompts", "2", "--num", "1", "--batch-size", "1", "--steps", "2"]
+    assert main([*command, "--out", "run"]) == 0
+    assert opened == ["chat"]
+    assert painted[:3] == [["a blue fox"]] * 3 and ["a blue fox"] not in painted[3:]
+    long, plain = json.loads(Path("run/scores.json").read_text())["models"]
+    assert long["settings"]["expand"] == "transformers" and not plain["settings"]["expand"]
+    assert long["speed"]["expansion_seconds_per_picture"] == 100
+    assert plain["speed"]["expansion_seconds_per_picture"] == 0
+    assert long["speed"]["seconds_per_picture"] == plain["speed"]["seconds_per_picture"] == 1
+    assert "| expansion s/picture |" in Path("run/scores.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--expand"], "no expander of its own; name one: scenes, openai, transformers"),
+        (["--expander", "gpt"], "there is no expander 'gpt'"),
+        (["--expander", "openai"], "RELAY_EXPAND_MODEL"),
+        (["--expander", "transformers", "--expander-model", "nowhere"], "nowhere cannot be opened"),
+        (["--expander", "transformers", "--expander-model", "mute"], "it has no chat template"),
+    ],
+)
+def test_an_expander_that_cannot_be_had_ends_the_run_before_any_picture(
+    cascade_folder: Path,
+    judge_folder: Path,
+    options: list[str],
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RELAY_EXPAND_MODEL", raising=False)
+    chat_model(tmp_path / "mute", template=None)
+    command = ["evaluate", "--model", f"plain={cascade_folder}@expand=false"]
+    command += ["--model", f"long={cascade_folder}", "--num-prompts", "1"]
+    assert main([*command, "--judge", str(judge_folder), "--out", "run", *options]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert line in error[-1]
+    assert not Path("run/pictures").exists()

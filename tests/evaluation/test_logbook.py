@@ -11,8 +11,10 @@ from relay_diffusion.evaluation.logbook import Batch, Logbook
 from relay_diffusion.evaluation.making import speed
 
 
-def batch(number: int, num: int = 4, seconds: float = 2.0, peak: int = 10) -> Batch:
-    return Batch("m", "s", number, num, seconds, peak)
+def batch(
+    number: int, num: int = 4, seconds: float = 2.0, peak: int = 10, expansion: float = 0.0
+) -> Batch:
+    return Batch("m", "s", number, num, seconds, peak, expansion)
 
 
 def test_what_was_agreed_holds_in_the_next_run(tmp_path: Path) -> None:
@@ -41,6 +43,12 @@ def test_a_line_that_was_being_written_is_forgotten(tmp_path: Path) -> None:
     assert Logbook(tmp_path).of("m") == [batch(0), batch(1, seconds=3.0)]
 
 
+def test_a_line_from_before_expansion_had_a_time_is_read(tmp_path: Path) -> None:
+    line = '{"model": "m", "suite": "s", "number": 0, "num_pictures": 4, "seconds": 2.0, '
+    (tmp_path / "batches.jsonl").write_text(line + '"peak_bytes": 10}\n')
+    assert Logbook(tmp_path).of("m") == [batch(0)]
+
+
 def test_a_damaged_logbook_is_named(tmp_path: Path) -> None:
     (tmp_path / "batches.jsonl").write_text("{}\n")
     with pytest.raises(RelayError, match=r"batches\.jsonl is damaged"):
@@ -52,9 +60,11 @@ def test_a_damaged_logbook_is_named(tmp_path: Path) -> None:
 
 def test_time_is_the_median_of_full_batches() -> None:
     batches = [batch(0, seconds=9.0), batch(1), batch(2, seconds=4.0), batch(3, 1, 50.0, peak=99)]
+    batches += [batch(number, seconds=4.0, expansion=8.0) for number in range(4, 7)]
     assert speed(batches) == {
         "seconds_per_batch": 4.0,
         "seconds_per_picture": 1.0,
+        "expansion_seconds_per_picture": 1.0,
         "batch_size": 4,
         "peak_bytes": 99,
     }

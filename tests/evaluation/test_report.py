@@ -101,6 +101,17 @@ def test_the_comparison_has_the_columns_of_the_paper(result: dict[str, Any]) -> 
     ]
 
 
+def test_the_time_of_expansion_stands_where_there_was_one(result: dict[str, Any]) -> None:
+    assert not any("expansion" in name for name in tables_of(result)[0].header)
+    slow = result["models"][0]
+    slow["settings"]["expand"] = "openai"
+    slow["speed"]["expansion_seconds_per_picture"] = 1.25
+    first = tables_of(result)[0]
+    place = list(first.header).index("expansion s/picture")
+    assert [row[place] for row in first.rows] == ["1.250", ""]
+    assert "Expanding prompts comes before" in first.note
+
+
 def test_the_judges_accuracy_stands_beside_every_task(result: dict[str, Any]) -> None:
     by_question, by_task, _ = tables_of(result)[1:]
     assert by_task.header[-2:] == ["judge on these scenes, drawn", "judge on rendered scenes"]

@@ -101,6 +101,23 @@ def test_a_long_answer_is_cut_to_what_the_encoder_reads(
     assert any("longer than 8 tokens" in line for line in caplog.messages)
 
 
+def test_a_language_model_is_opened_once_for_all_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = tiny_cascade()
+    asked: list[ChatModelExpander] = []
+
+    def answer(self: ChatModelExpander, prompt: str, seed: int) -> str:
+        asked.append(self)
+        raise ExpansionError("nothing to be kept in the cache")
+
+    monkeypatch.setattr(ChatModelExpander, "expand", answer)
+    monkeypatch.setenv("RELAY_EXPAND_MODEL", "chat")
+    for prompt in ("fox", "mushroom"):
+        pipe.expand_prompts([prompt], "transformers", [1])
+    assert asked[0] is asked[1]
+    assert pipe.expander_for("transformers", "chat") is pipe.expander_for("transformers")
+    assert pipe.expander_for("transformers", "other") is not pipe.expander_for("transformers")
+
+
 def test_a_cascade_without_expander_asks_for_one(cascade: RelayPipeline) -> None:
     with pytest.raises(RelayError, match="no expander of its own"):
         cascade("a fox", expand=True)

@@ -58,7 +58,7 @@ def expanded(answer: str | Exception, prompt: str = "a fox", max_tokens: int = 2
         ("**Caption:** A fox.", "A fox."),
         ("<think>what is a fox?\n</think>\nA fox.", "A fox."),
         ("```text\nA fox.\n```", "A fox."),
-        ("Un renard, façade, œuvre.", "Un renard, façade, œuvre."),
+        ("Façade, œuvre, a café.", "Façade, œuvre, a café."),
     ],
 )
 def test_an_answer_becomes_a_line_of_text(answer: str, text: str) -> None:
@@ -74,6 +74,7 @@ def test_an_answer_becomes_a_line_of_text(answer: str, text: str) -> None:
         ("word " * 5000, "the answer has 5000 words, allowed is 400"),
         ("一只红色的狐狸站在草地上, fox", "the answer is not in English"),
         ("Рыжая лиса стоит на лугу", "the answer is not in English"),
+        ("Un renard roux est assis dans une prairie verte.", "the answer is not in English"),
         ("I'm sorry, but I cannot draw that.", "the answer is a refusal"),
         (ExpansionError("no network"), "no network"),
         (ConnectionError("refused\nagain"), "ConnectionError: refused again"),
@@ -86,6 +87,45 @@ def test_without_a_usable_answer_the_prompt_stays_and_one_line_says_why(
     (line,) = caplog.messages
     assert line.startswith("the prompt is not expanded: ") and complaint in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Un renard roux est assis dans une prairie verte sous la douce lumière du matin. Son "
+        "pelage brille et derrière lui s'étendent des collines couvertes de brume.",
+        "Ein roter Fuchs steht auf einer grünen Wiese im weichen Licht des frühen Morgens. Sein "
+        "Fell leuchtet, und hinter ihm liegen sanfte Hügel.",
+        "Un zorro rojo está sentado en un prado verde bajo la suave luz de la mañana.",
+        "Una volpe rossa siede in un prato verde nella luce morbida del mattino.",
+        "Uma raposa vermelha está sentada num prado verde sob a luz suave da manhã.",
+        "Een rode vos zit in een groene weide in het zachte ochtendlicht en is alleen.",
+        "Rudy lis siedzi na zielonej łące w miękkim świetle, a za nim rosną żółte kwiaty.",
+        "En röd räv sitter på en grön äng i det mjuka morgonljuset.",
+        "Seekor rubah merah duduk di padang rumput hijau dalam cahaya pagi yang lembut.",
+        "Here is the caption: Un renard roux est assis dans une prairie verte sous la lune.",
+    ],
+)
+def test_another_language_in_latin_letters_is_no_answer(answer: str) -> None:
+    with pytest.raises(ExpansionError, match="the answer is not in English"):
+        usable(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "fox, meadow, watercolour, soft light",
+        "fox, meadow, watercolour, soft light, morning mist, golden hour, 85mm, bokeh, fine detail",
+        "old man in hat, camper van, red door, men at work, bald, fast car, war, den, die cast",
+        "Notre-Dame de Paris, rue de la Cité, Pont au Double, sunset, rain, umbrellas",
+        "Hacienda de los Morales, Ciudad de México, courtyard, fountain, golden hour, wide shot",
+        "A painting in the style of La Liberté guidant le peuple, by Eugène Delacroix.",
+        'A poster that says "Vive la France et les droits de tous dans le monde" on a red wall.',
+        "flat illustration . there is an owl over a blue teapot . the owl is at the top .",
+    ],
+)
+def test_lists_names_and_writing_in_the_picture_are_english(answer: str) -> None:
+    assert usable(answer) == answer
 
 
 def test_an_empty_prompt_is_not_expanded(caplog: pytest.LogCaptureFixture) -> None:

@@ -61,6 +61,13 @@ def evaluate(
     expand: Annotated[
         bool, typer.Option("--expand", help="Models get expanded prompts, as in the paper.")
     ] = False,
+    expander: Annotated[
+        str | None,
+        typer.Option(help="scenes, openai or transformers; expands. (default: each model's own)"),
+    ] = None,
+    expander_model: Annotated[
+        str | None, typer.Option(help="Name, folder or hub id of the language model.")
+    ] = None,
     clip: Annotated[
         str | None, typer.Option(help="CLIPScore with this model: a folder or hub id.")
     ] = None,
@@ -97,6 +104,8 @@ def evaluate(
     from relay_diffusion.evaluation.suites import open_suite
     from relay_diffusion.evaluation.suites.public import with_references
 
+    if expander_model and not (expander or expand):
+        raise RelayError("--expander-model goes with --expander, or with --expand")
     options = {
         "steps": steps,
         "relay_steps": relay_steps,
@@ -104,7 +113,8 @@ def evaluate(
         "solver": solver,
         "eta": eta,
         "size": size,
-        "expand": expand or None,
+        "expand": expander or expand or None,
+        "expander_model": expander_model,
     }
     models = model or ([] if peer else ["starter"])
     entries = [Entry.parse(text, defaults=options) for text in models]

@@ -37,8 +37,8 @@ class CascadePainter:
             solver=options.get("solver"),
             eta=options.get("eta", 0.0),
         )
-        self._expand = options.get("expand", False)
-        self._expanded: dict[tuple[str, int], str] = {}
+        choice, model = options.get("expand", False), options.get("expander_model")
+        self._expander = self.pipe.expander_for(choice, model)
         self._source, self._dtype, self._low_memory = entry.source, dtype, where.low_memory
         relays = [self.sampling.num_relay_steps] * (len(stages) - 1)
         self.resolved = {
@@ -48,15 +48,20 @@ class CascadePainter:
             "solver": self.sampling.solver,
             "eta": self.sampling.eta,
             "relay_start": list(self.sampling.relay_start),
-            "expand": self._expand,
+            "expand": choice,
+            **({"expander_model": model} if model else {}),
             "dtype": plain(dtype),
         }
 
-    def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+    def expand(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        if self._expander is None:
+            return list(prompts)
+        return self.pipe.expand_prompts(prompts, self._expander, seeds)
+
+    def paint(self, texts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         sampling = self.sampling
-        output = self.pipe(
-            list(prompts),
-            expand=self._expand,
+        pictures: list[Image.Image] = self.pipe(
+            list(texts),
             height=self.height,
             width=self.width,
             num_inference_steps=sampling.num_inference_steps,
@@ -65,14 +70,10 @@ class CascadePainter:
             solver=sampling.solver,
             eta=sampling.eta,
             generator=generators(seeds),
-        )
-        for prompt, seed, text in zip(prompts, seeds, output.prompts or prompts, strict=True):
-            self._expanded[prompt, seed] = text
-        pictures: list[Image.Image] = output.images
+        ).images
         return pictures
 
-    def record(self, prompt: str, seed: int) -> Record:
-        expanded = self._expanded.get((prompt, seed), prompt)
+    def record(self, prompt: str, seed: int, text: str) -> Record:
         parameters = Parameters(
             prompt=prompt,
             negative_prompt=None,
@@ -88,6 +89,6 @@ class CascadePainter:
             dtype=plain(self._dtype),
             low_memory=self._low_memory,
             version=__version__,
-            expanded_prompt=expanded if expanded != prompt else None,
+            expanded_prompt=text if text != prompt else None,
         )
         return Record(asdict(parameters), parameters.to_text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,16 @@ from relay_diffusion.errors import RelayError
 
 _FORM = re.compile(r"(?:(?P<label>[\w .+-]+)=)?(?P<source>[^@]+)(?:@(?P<options>.+))?")
 _CLASS = re.compile(r"(.+):([A-Z]\w*Pipeline)")
-_OPTIONS = {
+_OPTIONS: dict[str, Callable[[str], Any]] = {
     "steps": int,
     "relay_steps": int,
     "guidance": float,
     "solver": str,
     "eta": float,
     "size": str,
-    "expand": str,
+    "expand": lambda value: {"true": True, "false": False}.get(value.lower(), value),
+    "expander": str,
+    "expander_model": str,
 }
 _OF_PEERS = ("steps", "guidance", "size")
 
@@ -34,7 +36,7 @@ class Entry:
         source: registered name, folder or hub id; of a peer, also one of ``peers.PEERS``.
         class_name: of a peer, the diffusers class to open it with, if its folder is not to say.
         options: those of ``_OPTIONS`` that are set; what is not is the model's own. "expand" is
-            True or the name of an expander.
+            True or the name of an expander, which "expander_model" goes with.
     """
 
     label: str
@@ -69,10 +71,9 @@ class Entry:
         label = found["label"]
         if not label:
             label = " ".join([Path(source).resolve().name, *_said(found["options"])])
-        options = {**(defaults or {}), **own}
+        run = defaults or {}
+        options = {**run, **own, **_expansion(text, own, run)}
         set_ = {name: value for name, value in options.items() if value is not None}
-        if set_.get("expand") == "true":
-            set_["expand"] = True
         if "size" in set_:
             set_["size"] = parse_size(set_["size"])
         return cls(label, source, is_peer, class_name, set_)
@@ -104,12 +105,36 @@ def parse_size(size: str | tuple[int, int]) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
+def _expansion(text: str, own: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """How a model expands prompts: "expand", and the "expander_model" where one is named; what is
+    None is not to be set.
+
+    What the model says itself wins. The run's language model is for the run's expander: a model
+    that names another has its own or none.
+
+    Raises: RelayError if two of its options do not go together.
+    """
+    named, model = own.get("expander"), own.get("expander_model")
+    if named and own.get("expand", True) is not True:
+        raise RelayError(f"{text!r} sets expander and another expand; give one of the two")
+    choice = named or own.get("expand")
+    if choice is None or choice is True:
+        choice = run.get("expand") or choice
+    if model and not choice:
+        raise RelayError(f"{text!r}: expander_model goes with expander, or with expand=true")
+    if choice and not model and choice == run.get("expand"):
+        model = run.get("expander_model")
+    return {"expand": choice or None, "expander": None, "expander_model": model}
+
+
 def _read_options(text: str, options: list[str], allowed: tuple[str, ...]) -> dict[str, Any]:
     read = {}
     for part in options:
         name, _, value = part.partition("=")
         if name not in allowed:
             raise RelayError(f"{text!r} sets {name!r}; after @ stand {', '.join(allowed)}")
+        if not value:
+            raise RelayError(f"{text!r}: {name} has no value; give {name}=VALUE")
         try:
             read[name] = _OPTIONS[name](value)
         except ValueError:

@@ -16,8 +16,14 @@ _SETTINGS, _BATCHES = "run.json", "batches.jsonl"
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch that was made: which, how many pictures, in how many seconds, and the most memory
-    up to then in bytes."""
+    """A batch that was made.
+
+    Attributes:
+        number: its place among those of the model and suite.
+        seconds: of painting, without what comes before and after.
+        peak_bytes: the most memory up to then.
+        expansion_seconds: of expanding its prompts, before; not part of ``seconds``.
+    """
 
     model: str
     suite: str
@@ -25,6 +31,7 @@ class Batch:
     num_pictures: int
     seconds: float
     peak_bytes: int
+    expansion_seconds: float = 0.0
 
 
 class Logbook:

@@ -17,6 +17,8 @@ from relay_diffusion.evaluation.painters import Painter
 from relay_diffusion.evaluation.suites.prompt import Suite
 from relay_diffusion.pipelines.metadata import save_picture
 
+_WARM_UP = "a red fox on a meadow"
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -71,24 +73,30 @@ class Maker:
 
     @property
     def painter(self) -> Painter:
-        """The model, opened and warmed up by one picture that nobody sees."""
+        """The model, opened and warmed up by one picture that nobody sees, so that no batch's time
+        has the loading of a language model in it either."""
         if self._painter is None:
             self._painter = self._open()
-            self._painter.paint(["a picture"], [0])
+            self._painter.paint(self._painter.expand([_WARM_UP], [0]), [0])
         return self._painter
 
     def _make(self, suite: str, number: int, part: Sequence[Planned]) -> None:
-        painter = self.painter
+        painter, seeds = self.painter, [one.seed for one in part]
+        started = time.perf_counter()
+        texts = painter.expand([one.prompt for one in part], seeds)
+        expansion_seconds = time.perf_counter() - started
         forget_peak(self.device)
         started = time.perf_counter()
-        pictures = painter.paint([one.prompt for one in part], [one.seed for one in part])
+        pictures = painter.paint(texts, seeds)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         seconds, peak = time.perf_counter() - started, peak_bytes(self.device)
-        for one, picture in zip(part, pictures, strict=True):
+        for one, text, picture in zip(part, texts, pictures, strict=True):
             one.path.parent.mkdir(parents=True, exist_ok=True)
-            save_picture(picture, one.path, *painter.record(one.prompt, one.seed))
-        self.logbook.add(Batch(self.model, suite, number, len(part), seconds, peak))
+            save_picture(picture, one.path, *painter.record(one.prompt, one.seed, text))
+        self.logbook.add(
+            Batch(self.model, suite, number, len(part), seconds, peak, expansion_seconds)
+        )
 
 
 def speed(batches: Sequence[Batch]) -> dict[str, Any]:
@@ -98,6 +106,9 @@ def speed(batches: Sequence[Batch]) -> dict[str, Any]:
     return {
         "seconds_per_batch": median(batch.seconds for batch in full),
         "seconds_per_picture": median(batch.seconds / batch.num_pictures for batch in full),
+        "expansion_seconds_per_picture": median(
+            batch.expansion_seconds / batch.num_pictures for batch in full
+        ),
         "batch_size": batch_size,
         "peak_bytes": max(batch.peak_bytes for batch in batches),
     }

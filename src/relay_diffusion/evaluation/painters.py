@@ -39,11 +39,14 @@ class Painter(Protocol):
 
     resolved: dict[str, Any]
 
-    def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        """A picture for each prompt, from a generator of its own with that seed."""
+    def expand(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        """The text that each picture is to be made of: its prompt, where nothing is expanded."""
 
-    def record(self, prompt: str, seed: int) -> Record:
-        """What ``relay generate`` would keep of it."""
+    def paint(self, texts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        """A picture for each text, from a generator of its own with that seed."""
+
+    def record(self, prompt: str, seed: int, text: str) -> Record:
+        """What ``relay generate`` would keep of it; ``text`` is what ``expand`` made of it."""
 
 
 def generators(seeds: Sequence[int]) -> list[torch.Generator]:

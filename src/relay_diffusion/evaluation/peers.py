@@ -126,13 +126,16 @@ class PeerPainter:
             "dtype": plain(dtype),
         }
 
-    def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+    def expand(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        return list(prompts)
+
+    def paint(self, texts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         pictures: list[Image.Image] = self.pipe(
-            list(prompts), generator=generators(seeds), **self.call
+            list(texts), generator=generators(seeds), **self.call
         ).images
         return pictures
 
-    def record(self, prompt: str, seed: int) -> Record:
+    def record(self, prompt: str, seed: int, text: str) -> Record:
         values = {
             "prompt": prompt,
             "model": self._source,

@@ -26,10 +26,11 @@ from relay_diffusion.evaluation.peers import PeerPainter, find_peer
 from relay_diffusion.evaluation.report import write_report
 from relay_diffusion.evaluation.results import gather
 from relay_diffusion.evaluation.suites.prompt import Suite
-from relay_diffusion.models.folder import shared_parts
+from relay_diffusion.models.folder import read_index, shared_parts
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.pipelines.folder import check_cascade_folder
 from relay_diffusion.pipelines.grid import Grid
+from relay_diffusion.pipelines.prompts import check_expander
 
 GRID_SIDE = 8
 
@@ -130,6 +131,8 @@ def _asked(entry: Entry, where: Where) -> dict[str, Any]:
     else:
         folder = resolve(entry.source)
         check_cascade_folder(folder)
+        options = entry.options
+        check_expander(options.get("expand"), read_index(folder), options.get("expander_model"))
         lent = shared_parts(folder).items()
         folders = [folder, *(owner / part for owner, parts in lent for part in parts)]
     on_gpu = where.device.type == "cuda"

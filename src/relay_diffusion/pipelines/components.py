@@ -23,6 +23,7 @@ from relay_diffusion.pipelines.notices import warn_once
 from relay_diffusion.pipelines.pictures import check_pixels
 from relay_diffusion.pipelines.prompting import as_list, encode_prompts, remarks_on
 from relay_diffusion.pipelines.prompts import Expander, expand_prompt, open_expander
+from relay_diffusion.pipelines.prompts.cache import Cached
 from relay_diffusion.pipelines.sizes import Size, stages_for
 
 
@@ -98,6 +99,7 @@ class CascadeComponents(DiffusionPipeline):
             world=world,
         )
         self._interrupt = False
+        self._expanders: dict[tuple[str, ...], Expander] = {}
 
     @classmethod
     def from_pretrained(
@@ -202,6 +204,19 @@ class CascadeComponents(DiffusionPipeline):
                 warn_once(line)
         return encode_prompts(self.text_encoder, self.tokenizer, prompts, max_tokens, device)
 
+    def expander_for(
+        self, expand: bool | str | Expander | None, model: str | None = None
+    ) -> Expander | None:
+        """The expander that was chosen, as ``prompts.open_expander`` opens it; one with a language
+        model is the same object each time, so that the model is loaded once.
+
+        Raises: RelayError if there is no such expander.
+        """
+        opened = open_expander(expand, self.config, model)
+        if isinstance(opened, Cached):
+            return self._expanders.setdefault(opened.key, opened)
+        return opened
+
     def expand_prompts(
         self, prompts: Sequence[str], expand: bool | str | Expander, seeds: Sequence[int]
     ) -> list[str]:
@@ -209,7 +224,7 @@ class CascadeComponents(DiffusionPipeline):
 
         Raises: RelayError if there is no such expander.
         """
-        expander = open_expander(expand, self.config)
+        expander = self.expander_for(expand)
         if expander is None:
             return list(prompts)
         if self.tokenizer is None:

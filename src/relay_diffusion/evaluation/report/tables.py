@@ -50,7 +50,9 @@ def comparison(result: Result) -> Table:
     """The paper's table: a row a model, its steps, its time, a column for each measure."""
     columns = [(suite, name) for suite in result["suites"] for name in measures(result, suite)]
     one_suite = len(result["suites"]) == 1
+    expands = any(model["settings"].get("expand") for model in result["models"])
     header = ["model", "steps", "s/picture", "s/batch", "peak GB"]
+    header += ["expansion s/picture"] if expands else []
     header += [name if one_suite else f"{suite}: {name}" for suite, name in columns]
     rows = []
     for model in result["models"]:
@@ -62,9 +64,14 @@ def comparison(result: Result) -> Table:
             f"{speed['seconds_per_batch']:.2f}",
             f"{speed['peak_bytes'] / 1e9:.2f}",
         ]
+        if expands:
+            expanded = model["settings"].get("expand")
+            row.append(f"{speed['expansion_seconds_per_picture']:.3f}" if expanded else "")
         rows.append([*row, *(_value(model["suites"][suite], name) for suite, name in columns)])
     batch = max(model["speed"]["batch_size"] for model in result["models"])
     note = f"Medians of this run, {batch} pictures a batch, after a picture to warm up."
+    if expands:
+        note += " Expanding prompts comes before, in a time of its own."
     return Table("Comparison", header, rows, note)
 
 

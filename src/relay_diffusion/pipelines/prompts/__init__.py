@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from relay_diffusion.pipelines.prompts.choosing import open_expander
+from relay_diffusion.pipelines.prompts.choosing import check_expander, open_expander
 from relay_diffusion.pipelines.prompts.expander import Expander, ExpansionError
 from relay_diffusion.pipelines.prompts.expansion import expand_prompt
 
-__all__ = ["Expander", "ExpansionError", "expand_prompt", "open_expander"]
+__all__ = ["Expander", "ExpansionError", "check_expander", "expand_prompt", "open_expander"]

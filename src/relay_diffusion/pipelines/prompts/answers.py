@@ -6,6 +6,7 @@ import unicodedata
 
 from relay_diffusion.models.answers import is_refusal, plain
 from relay_diffusion.pipelines.prompts.expander import ExpansionError
+from relay_diffusion.pipelines.prompts.languages import is_foreign
 
 MAX_WORDS = 400
 """Twice what is asked for. An answer beyond it has run away, or is about something else."""
@@ -14,8 +15,9 @@ MAX_WORDS = 400
 def usable(answer: str) -> str:
     """The text of an answer in one line, without thoughts, labels and quotation marks around it.
 
-    Raises: ExpansionError if it is empty, a refusal, longer than :data:`MAX_WORDS`, or mostly in
-        letters that are not Latin, which no text encoder of ours was trained on.
+    Raises: ExpansionError if it is empty, a refusal, longer than :data:`MAX_WORDS`, or in a
+        language other than English, which no cascade was trained on: mostly in letters that are not
+        Latin, or with the small words of that language, see :func:`is_foreign`.
     """
     text = plain(answer)
     if not text:
@@ -27,6 +29,6 @@ def usable(answer: str) -> str:
         raise ExpansionError(f"the answer is a refusal: {text[:60]!r}")
     letters = [character for character in text if character.isalpha()]
     latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
-    if latin < len(letters) / 2:
+    if latin < len(letters) / 2 or is_foreign(text):
         raise ExpansionError(f"the answer is not in English: {text[:40]!r}")
     return text

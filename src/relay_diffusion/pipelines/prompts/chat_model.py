@@ -61,22 +61,36 @@ class ChatModelExpander:
         answer = out[0, told["input_ids"].shape[1] :]
         return usable(tokenizer.decode(answer, skip_special_tokens=True))
 
+    def check(self) -> None:
+        """Raise ExpansionError if the model is nowhere, or no chat model; no weights are read."""
+        self._open_tokenizer()
+
+    def _open_tokenizer(self) -> Any:
+        from transformers import AutoConfig, AutoTokenizer
+
+        try:
+            AutoConfig.from_pretrained(self.model)
+            tokenizer = AutoTokenizer.from_pretrained(self.model)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ExpansionError(f"{self.model} cannot be opened: {first_line(error)}") from error
+        if tokenizer.chat_template is None:
+            raise ExpansionError(f"{self.model} is no chat model: it has no chat template")
+        return tokenizer
+
     def _open(self) -> tuple[Any, Any]:
         if self._opened is None:
-            from transformers import AutoModelForCausalLM, AutoTokenizer
+            from transformers import AutoModelForCausalLM
 
             from relay_diffusion.pipelines.devices import pick_device, pick_dtype
 
             where = pick_device(self._device)
+            tokenizer = self._open_tokenizer()
             try:
-                tokenizer = AutoTokenizer.from_pretrained(self.model)
                 network = AutoModelForCausalLM.from_pretrained(
                     self.model, dtype=pick_dtype("auto", where)
                 )
             except (OSError, ValueError, RuntimeError) as error:
                 first = first_line(error)
                 raise ExpansionError(f"{self.model} cannot be opened: {first}") from error
-            if tokenizer.chat_template is None:
-                raise ExpansionError(f"{self.model} is no chat model: it has no chat template")
             self._opened = tokenizer, network.to(where).eval()
         return self._opened

@@ -9,7 +9,7 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.pipelines.prompts.cache import Cached
 from relay_diffusion.pipelines.prompts.chat_model import ChatModelExpander
 from relay_diffusion.pipelines.prompts.endpoint import EndpointExpander
-from relay_diffusion.pipelines.prompts.expander import Expander
+from relay_diffusion.pipelines.prompts.expander import Expander, ExpansionError
 from relay_diffusion.pipelines.prompts.instructions import version
 from relay_diffusion.pipelines.prompts.scenes import ScenesExpander
 
@@ -59,3 +59,21 @@ def open_expander(
         chat = ChatModelExpander(model)
         return Cached(chat, name, chat.model, version())
     raise RelayError(f"there is no expander {name!r}; allowed are {', '.join(NAMES)}")
+
+
+def check_expander(
+    choice: bool | str | Expander | None, config: Mapping[str, Any], model: str | None = None
+) -> None:
+    """Refuse what could expand no prompt at all, where that is worse than a warning a picture.
+
+    Args: as :func:`open_expander` takes them.
+    Raises: RelayError where that does, and where a language model on this machine is not to be had
+        or is no chat model, or the package that asks an endpoint is missing.
+    """
+    opened = open_expander(choice, config, model)
+    expander = opened.expander if isinstance(opened, Cached) else opened
+    if isinstance(expander, ChatModelExpander | EndpointExpander):
+        try:
+            expander.check()
+        except ExpansionError as error:
+            raise RelayError(f"prompts cannot be expanded: {error}") from error

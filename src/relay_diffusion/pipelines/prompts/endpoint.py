@@ -41,13 +41,18 @@ class EndpointExpander:
         self._timeout, self._retries = timeout, retries
         self._client: Any = None
 
-    def expand(self, prompt: str, seed: int) -> str:
+    def check(self) -> None:
+        """Raise ExpansionError if the package is missing; the server is not asked."""
         try:
-            import openai
+            import openai  # noqa: F401
         except ModuleNotFoundError:
             raise ExpansionError(
                 "the openai package is missing: pip install 'relay-diffusion[expand]'"
             ) from None
+
+    def expand(self, prompt: str, seed: int) -> str:
+        self.check()
+        import openai
 
         if self._client is None:
             self._client = openai.OpenAI(
