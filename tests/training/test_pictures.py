@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 import torch
 from tiny_training import CPU, newest_state, tiny_recipe
 
+from relay_diffusion.data.scenes.words import build_tokenizer
 from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.data_settings import Data
 from relay_diffusion.training.recipe import Recipe, recipe_from_dict
 from relay_diffusion.training.run import run
-from relay_diffusion.training.sources import open_source, open_tokenizer
+from relay_diffusion.training.sources import open_source, open_tokenizer, reader
 from tests.data.drawn import drawn, write_folder
 
 
@@ -103,6 +105,32 @@ def test_pictures_have_no_tokenizer_of_their_own() -> None:
     table = {"run": {"name": "r", "objective": "base", "steps": 1}, "data": data}
     with pytest.raises(RelayError, match=r"model\.tokenizer is empty"):
         open_tokenizer(recipe_from_dict(table))
+
+
+@pytest.mark.parametrize(
+    ("caption", "warned"),
+    [
+        ("a red fox above a mushroom, pixel art", False),
+        ("a weathered trawler moored beside crumbling quays", True),
+        ("a red fox " * 30, True),
+    ],
+    ids=["read", "unknown", "cut"],
+)
+def test_captions_that_cannot_be_read_are_not_trained_on_in_silence(
+    caption: str, warned: bool, tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for file in folder.rglob("*.txt"):
+        file.write_text(caption)
+    recipe = tiny_recipe(
+        "base",
+        tmp_path / "out",
+        data={"source": "pictures", "path": str(folder), "views": [{"size": 64}]},
+        model={"max_tokens": 64},
+    )
+    with caplog.at_level(logging.WARNING):
+        open_source(recipe.data, 0, CPU, read=reader(recipe, build_tokenizer()))
+    lines = [line for line in caplog.messages if "the networks learn nothing of either" in line]
+    assert len(lines) == warned
 
 
 def test_a_missing_pyarrow_is_named(

@@ -114,3 +114,8 @@ def prepare(
     if left:
         reasons = counted(manifest.left_out)
         typer.echo(f"left out {left}: {reasons}; listed in {out / LEFT_OUT}")
+    for name, coverage in manifest.captions.items():
+        if coverage.unknown or coverage.cut:
+            typer.echo(
+                f"{name}, as {model} reads it: {coverage}, at {manifest.encoders.max_tokens} tokens"
+            )

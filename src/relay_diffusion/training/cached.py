@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from relay_diffusion.data.coverage import Coverage
 from relay_diffusion.data.prepare.manifest import Manifest, mismatch, read_manifest
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.hashes import network_hash, tokenizer_hash
+from relay_diffusion.training import distributed
 from relay_diffusion.training.data_settings import Data
 from relay_diffusion.training.recipe import BaseRecipe, Model, Recipe
+
+log = logging.getLogger(__name__)
 
 
 def text_is_fixed(recipe: Recipe) -> bool:
@@ -55,6 +60,21 @@ def check_prepared(
         raise RelayError(
             f"{folder} was prepared with --no-low-resolution, which is for the base stage: "
             "prepare again without that option, to another --out"
+        )
+    for name, coverage in manifest.captions.items():
+        if data.captions.get(name, 0.0 if data.captions else 1.0):
+            warn_of_unread(f"{data.path}, {name}", coverage)
+
+
+def warn_of_unread(where: str, coverage: Coverage) -> None:
+    """Say in one line, once for all processes, that the networks cannot read much of the captions
+    that they are about to be trained on."""
+    if coverage.poor and distributed.is_main():
+        log.warning(
+            "%s: %s; the networks learn nothing of either: shorten the captions and write them in "
+            "words of the tokenizer, or give model a tokenizer that has them and more max_tokens",
+            where,
+            coverage,
         )
 
 

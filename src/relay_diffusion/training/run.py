@@ -17,7 +17,7 @@ from relay_diffusion.training.loop import train
 from relay_diffusion.training.networks import num_parameters
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.recipe import RECIPES, DenoisingRecipe, Recipe
-from relay_diffusion.training.sources import open_source, open_tokenizer
+from relay_diffusion.training.sources import open_source, open_tokenizer, reader
 
 Make = Callable[[Any, Source, torch.device], Objective]
 
@@ -45,8 +45,11 @@ def run(
         torch.set_float32_matmul_precision("high")
     distributed.join(device)
     _insist_on_memory(recipe, device)
-    fixed = text_is_fixed(recipe)
-    source = source or open_source(recipe.data, recipe.run.seed, device, fixed)
+    if source is None:
+        checks = recipe.data.source == "pictures" and recipe.run.objective in RECIPES
+        read = reader(recipe, _tokenizer(recipe)) if checks else None
+        fixed = text_is_fixed(recipe)
+        source = open_source(recipe.data, recipe.run.seed, device, fixed, read)
     return train(recipe, make(recipe, source, device), device, resume)
 
 

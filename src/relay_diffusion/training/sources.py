@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any, Generic
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from relay_diffusion.data.pictures.collection import open_collection
+from relay_diffusion.data.coverage import Coverage, coverage_of
+from relay_diffusion.data.pictures.collection import Collection, open_collection
+from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.pictures.stream import PictureStream
 from relay_diffusion.data.prepare.reading import Prepared
 from relay_diffusion.data.prepare.stream import PreparedStream
@@ -20,6 +23,7 @@ from relay_diffusion.data.scenes.words import build_tokenizer
 from relay_diffusion.data.scenes.world import World
 from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
+from relay_diffusion.training.cached import warn_of_unread
 from relay_diffusion.training.data_settings import Data
 from relay_diffusion.training.feed import (
     Described,
@@ -49,18 +53,36 @@ def open_tokenizer(recipe: Recipe) -> Any:
     return build_tokenizer()
 
 
-def open_source(data: Data, seed: int, device: torch.device, embeddings: bool = False) -> Source:
+Read = Callable[[Sequence[str]], Coverage]
+"""How much of captions the networks can read."""
+
+
+def reader(recipe: Recipe, tokenizer: Any) -> Read | None:
+    """Of the recipe's networks; None without a tokenizer."""
+    if tokenizer is None:
+        return None
+    return lambda captions: coverage_of(tokenizer, captions, recipe.model.max_tokens)
+
+
+def open_source(
+    data: Data,
+    seed: int,
+    device: torch.device,
+    embeddings: bool = False,
+    read: Read | None = None,
+) -> Source:
     """Streams of the recipe's data, drawn on ``device``.
 
     Held-out pictures do not depend on the seed of the run.
 
     Args:
         embeddings: take the text embeddings of prepared data, where there are any.
+        read: to warn of captions that the networks cannot read; prepared ones were counted.
     Raises: RelayError if the atlas is not there, or lacks a drawing; if there are no pictures at
         ``data.path``, or its captions are not those of the recipe.
     """
     make = {"scenes": _scenes, "pictures": _pictures, "prepared": _prepared}[data.source]
-    stream_of = make(data, device, embeddings)
+    stream_of = make(data, device, embeddings, read)
 
     def source(split: Split, views: Sequence[View]) -> Stream:
         if split == "held-out":
@@ -75,7 +97,7 @@ StreamOf = Callable[[Split, Sequence[View], int], DescribedStream[Any]]
 """(split, views, seed) -> stream."""
 
 
-def _scenes(data: Data, device: torch.device, embeddings: bool) -> StreamOf:
+def _scenes(data: Data, device: torch.device, embeddings: bool, read: Read | None) -> StreamOf:
     world = open_world(data)
     atlas = Atlas.load(data.atlas, world.subjects).to(device)
     return lambda split, views, seed: SceneStream(
@@ -83,14 +105,30 @@ def _scenes(data: Data, device: torch.device, embeddings: bool) -> StreamOf:
     )
 
 
-def _pictures(data: Data, device: torch.device, embeddings: bool) -> StreamOf:
+def _pictures(data: Data, device: torch.device, embeddings: bool, read: Read | None) -> StreamOf:
     collection = open_collection(data.path, data.captions, data.min_size, data.held_out)
+    if read is not None:
+        warn_of_unread(data.path, read(some_captions(collection)))
     return lambda split, views, seed: PictureStream(
         collection, views, seed, split, data.multiple, data.max_aspect, device
     )
 
 
-def _prepared(data: Data, device: torch.device, embeddings: bool) -> StreamOf:
+def some_captions(collection: Collection, num: int = 300) -> list[str]:
+    """Of so many records at most, from all over the collection, as the recipe mixes them."""
+    members = collection.part("train")
+    captions = []
+    for record in members[:: max(1, -(-len(members) // num))].tolist():
+        try:
+            texts = collection.records.texts(record).captions
+        except PictureFault:
+            continue  # named when its turn comes
+        caption = collection.mix.choose(texts, random.Random(f"caption {record}"))
+        captions += [] if caption is None else [caption]
+    return captions
+
+
+def _prepared(data: Data, device: torch.device, embeddings: bool, read: Read | None) -> StreamOf:
     prepared = Prepared(Path(data.path), data.captions, data.held_out)
     wanted = embeddings and data.embeddings
     # The view is the one that was prepared, which check_prepared holds the recipe to.

@@ -86,6 +86,11 @@ def test_the_good_come_out_once_and_the_bad_are_named(cascade_folder: Path, tmp_
     }
     assert manifest.num == 20 and sum(manifest.left_out.values()) == 8
     assert manifest.fields == ("long", "short")
+    long, short = (manifest.captions[name] for name in ("long", "short"))
+    assert (long.captions, short.captions) == (20, 20)  # of those that stay
+    assert (long.tokens, long.unknown, short.unknown) == (80, 20, 0)  # "fox 7": the number
+    assert "7" in long.words and long.cut == 0
+    assert read_manifest(out) == manifest
 
 
 @pytest.mark.parametrize("stop", [0, 2, 4, 6])

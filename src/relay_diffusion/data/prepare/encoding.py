@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from relay_diffusion.data.buckets import Bucket, nearest
+from relay_diffusion.data.coverage import Coverage, coverage_of
 from relay_diffusion.data.pictures.cropping import Pixels, as_input, cropped
 from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.pictures.opening import open_records
@@ -25,6 +26,7 @@ from relay_diffusion.data.prepare.shard import (
     Z_0,
     Z_LR,
     Z_LR_THROUGH,
+    Coverages,
     Faults,
     Sample,
     ShardFile,
@@ -94,11 +96,16 @@ class Encoder:
         """
         rows = json.loads(item["rows"])
         faults: Faults = {}
-        ShardFile(self.out, int(item["shard"])).write(self._samples(rows, faults), faults)
+        covered: Coverages = {}
+        samples = self._samples(rows, faults, covered)
+        ShardFile(self.out, int(item["shard"])).write(samples, faults, covered)
         return {"shard": int(item["shard"]), "num": len(rows)}
 
-    def _samples(self, rows: list[list[int]], faults: Faults) -> Iterator[Sample]:
-        """By bucket, within it by record; ``faults`` gets those that cannot be used after all."""
+    def _samples(
+        self, rows: list[list[int]], faults: Faults, covered: Coverages
+    ) -> Iterator[Sample]:
+        """By bucket, within it by record; ``faults`` gets those that cannot be used after all,
+        ``covered`` how much of the captions of the others the networks can read."""
         shapes = self.settings.buckets
         sizes = np.array(rows, np.int64).reshape(-1, 3)
         homes = nearest(shapes, sizes[:, 1], sizes[:, 2])
@@ -118,7 +125,12 @@ class Encoder:
             ahead = begun(0)
             for number, (home, _) in enumerate(batches):
                 now, ahead = ahead, begun(number + 1)  # read while this batch is encoded
-                yield from self._encoded([one for one in now if one is not None], home, faults)
+                read = [one for one in now if one is not None]
+                for name in sorted({name for one in read for name in one.captions}):
+                    texts = [one.captions[name] for one in read if name in one.captions]
+                    counts = coverage_of(self.tokenizer, texts, self.max_tokens)
+                    covered[name] = covered.get(name, Coverage()) + counts
+                yield from self._encoded(read, home, faults)
 
     def _read(self, row: list[int], bucket: Bucket, faults: Faults) -> Read | None:
         record, height, width = row

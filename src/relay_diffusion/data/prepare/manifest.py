@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from relay_diffusion.config import from_dict, to_dict
+from relay_diffusion.data.coverage import Coverage
 from relay_diffusion.data.prepare.cascade import Encoders
 from relay_diffusion.data.prepare.settings import Settings
 from relay_diffusion.errors import RelayError
@@ -67,6 +68,7 @@ class Manifest(Plan):
         buckets: (height, width) by number.
         shards: those with samples, in order.
         left_out: how many pictures, by reason.
+        captions: how much of them the networks can read, by field.
     """
 
     model: str
@@ -75,6 +77,7 @@ class Manifest(Plan):
     shards: tuple[Shard, ...]
     left_out: dict[str, int]
     version: int = 1
+    captions: dict[str, Coverage] = field(default_factory=dict)
 
     @property
     def num(self) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from relay_diffusion.config import to_dict
+from relay_diffusion.data.coverage import Coverage
 from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.pictures.kept import fingerprint
 from relay_diffusion.data.pictures.opening import open_records
@@ -37,7 +38,7 @@ from relay_diffusion.data.prepare.manifest import (
 )
 from relay_diffusion.data.prepare.pool import Item, Pool, Work
 from relay_diffusion.data.prepare.settings import Settings
-from relay_diffusion.data.prepare.shard import Faults, ShardFile
+from relay_diffusion.data.prepare.shard import Coverages, Faults, ShardFile
 from relay_diffusion.errors import RelayError
 from relay_diffusion.files import lock, put_text, sweep
 
@@ -177,6 +178,7 @@ def _finish(job: Job, plan: Plan, records: Records, numbers: range, faults: Faul
     """List what was left out and write the manifest, which says that all is there."""
     shards = []
     fields: set[str] = set()
+    captions: Coverages = {}
     for number in numbers:
         file = ShardFile(job.out, number)
         index = file.read()
@@ -184,6 +186,8 @@ def _finish(job: Job, plan: Plan, records: Records, numbers: range, faults: Faul
         fields.update(*(sample["fields"] for sample in index["samples"]))
         if index["samples"]:
             shards.append(file.entry())
+        for name, counts in file.coverages().items():
+            captions[name] = captions.get(name, Coverage()) + counts
     lines = [
         json.dumps({"key": records.key(i), "reason": fault.kind, "detail": fault.detail})
         for i, fault in sorted(faults.items())
@@ -199,6 +203,7 @@ def _finish(job: Job, plan: Plan, records: Records, numbers: range, faults: Faul
         buckets=tuple((bucket.height, bucket.width) for bucket in job.settings.buckets),
         shards=tuple(shards),
         left_out=_counts(faults),
+        captions=dict(sorted(captions.items())),
     )
     put_text(job.out / MANIFEST, json.dumps(to_dict(manifest), indent=2) + "\n")
     return manifest

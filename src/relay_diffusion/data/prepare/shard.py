@@ -16,6 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
+from relay_diffusion.config import from_dict, to_dict
+from relay_diffusion.data.coverage import Coverage
 from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.prepare.manifest import Shard
 from relay_diffusion.errors import RelayError
@@ -23,6 +25,9 @@ from relay_diffusion.files import put, put_text
 
 Faults = dict[int, PictureFault]
 """By record."""
+
+Coverages = dict[str, Coverage]
+"""By caption field."""
 
 Z_0, Z_LR, Z_LR_THROUGH, TIME_IDS = "z_0", "z_lr", "z_lr_through", "time_ids"
 """Names of tensors: latents of the picture, of its low-resolution version enlarged, and of that
@@ -78,10 +83,17 @@ class ShardFile:
             raise RelayError(f"{self.index} is damaged, delete it and prepare again") from error
         return index
 
-    def write(self, samples: Iterable[Sample], faults: Faults) -> None:
+    def coverages(self) -> Coverages:
+        """How much of the captions can be read; nothing for a shard of before this was counted."""
+        found = self.read().get("captions", {})
+        return {name: from_dict(Coverage, counts) for name, counts in found.items()}
+
+    def write(self, samples: Iterable[Sample], faults: Faults, captions: Coverages) -> None:
         """Write samples as they come, and then, if there are any, the name of the file.
 
-        Args: faults: of records that are left out; may be added to while the samples are made.
+        Args:
+            faults: of records that are left out; may be added to while the samples are made.
+            captions: how much of them can be read; likewise.
         """
         from safetensors.torch import save
         from webdataset import TarWriter
@@ -115,5 +127,6 @@ class ShardFile:
             "sha256": digest,
             "samples": list(rows.values()),
             "faults": [[i, fault.kind, fault.detail] for i, fault in sorted(faults.items())],
+            "captions": to_dict(dict(sorted(captions.items()))),
         }
         put_text(self.index, json.dumps(index))
