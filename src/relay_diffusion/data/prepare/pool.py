@@ -6,13 +6,17 @@ import contextlib
 import logging
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from relay_diffusion.errors import RelayError
 
 Item = dict[str, Any]
 Work = Callable[[Item], Item]
+
+MOST_CPUS = 8
+"""Of a worker on a GPU: as many as there are threads that decode ahead of it (encoding.py)."""
 
 
 class Pool(Protocol):
@@ -24,6 +28,38 @@ class Pool(Protocol):
         """``make(*arguments)`` is called once in each worker, and what it gives with each item; the
         results come as they are done. ``gpu``: the work wants one, if there is any."""
         ...
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many workers, and what each asks of the node that it is on."""
+
+    workers: int
+    cpus: float
+    gpus: float
+
+
+def share_of(nodes: Sequence[Mapping[str, Any]], gpu: bool, workers: int, items: int) -> Share:
+    """Workers that all find a place. A worker is on one node, so it must not ask for more than the
+    poorest node that it may be sent to has for it, or Ray waits for ever.
+
+    Args:
+        nodes: as ``ray.nodes()`` gives them; without a GPU, a worker is a core.
+        gpu: the work wants one, if there is any.
+        workers: how many; 0 is one for each GPU, or each core.
+        items: at most so many are needed.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    homes = [(node.get("CPU", 0.0), int(node.get("GPU", 0))) for node in alive] if gpu else []
+    homes = [(cpus, gpus) for cpus, gpus in homes if gpus]
+    if not homes:
+        cores = sum(int(node.get("CPU", 0.0)) for node in alive)
+        return Share(min(items, workers or max(1, cores)), 1, 0)
+    total = sum(gpus for _, gpus in homes)
+    size = min(items, workers or total)
+    together = -(-size // total)  # on one GPU; each lies on one GPU whole
+    cpus = min(cpus / (gpus * together) for cpus, gpus in homes)
+    return Share(size, min(MOST_CPUS, int(cpus)) if cpus >= 1 else cpus, 1 / together)
 
 
 class RayPool:
@@ -60,9 +96,7 @@ class RayPool:
         self._start()
         import ray.data
 
-        resources = ray.cluster_resources()
-        cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0)) if gpu else 0
-        size = min(len(items), self.workers or gpus or cpus)
+        share = share_of(ray.nodes(), gpu, self.workers, len(items))
 
         class Worker:
             """Hands failures over as text: an exception would come back as pages of Ray's own, and
@@ -81,9 +115,9 @@ class RayPool:
 
         dataset = ray.data.from_items(list(items), override_num_blocks=len(items)).map(
             Worker,  # type: ignore[arg-type]
-            compute=ray.data.ActorPoolStrategy(size=size),
-            num_cpus=max(1, cpus // size) if gpus else 1,
-            num_gpus=min(1.0, gpus / size) if gpus else None,
+            compute=ray.data.ActorPoolStrategy(size=share.workers),
+            num_cpus=share.cpus,
+            num_gpus=share.gpus or None,
         )
         for row in dataset.iter_rows():
             if row.get("failed"):
