@@ -14,6 +14,14 @@ from relay_diffusion.evaluation.report import write_report
 from relay_diffusion.evaluation.report.plots import Point, intervals, scatter
 from relay_diffusion.evaluation.report.tables import tables_of
 
+DIFFERENCES = {
+    "questions": {
+        "count": {"value": -0.25, "low": -0.3, "high": 0.0, "word": "undecided"},
+        "facts": {"value": -0.25, "low": -0.4, "high": -0.1, "word": "worse"},
+    },
+    "scores": {"clip": {"value": 2.5, "low": 1.25, "high": 12.5, "word": "better"}},
+}
+
 
 def score(value: float) -> dict[str, float]:
     spread = 0.1
@@ -44,6 +52,7 @@ def model(label: str, value: float, seconds: float, file: str) -> dict[str, Any]
                 "scores": {"clip": score(30.0 + value)},
                 "scores_by_task": {"clip": {"counting": score(31.0)}},
                 "distances": {"frechet": 26.29, "kernel": 0.0123},
+                "differences": {},
                 "pictures": [{"prompt": "two <b>owls</b>", "seed": 0, "file": file}],
             }
         },
@@ -53,13 +62,16 @@ def model(label: str, value: float, seconds: float, file: str) -> dict[str, Any]
 @pytest.fixture
 def result(tmp_path: Path) -> dict[str, Any]:
     Image.new("RGB", (64, 64), "red").save(tmp_path / "0.png")
+    models = [model("slow", 0.75, 7.0, "0.png"), model("fast & small", 0.5, 0.5, "0.png")]
+    models[1]["suites"]["tasks"]["differences"] = DIFFERENCES
     return {
         "relay_diffusion": "1",
         "settings": {"num_images": 1, "seed": 0, "batch_size": 4},
         "suites": {
             "tasks": {"num_prompts": 1, "prompts_sha256": "1" * 64, "source": {"file": "x"}}
         },
-        "models": [model("slow", 0.75, 7.0, "0.png"), model("fast & small", 0.5, 0.5, "0.png")],
+        "against": "slow",
+        "models": models,
         "judge_accuracy": {"rendered": {"count": 0.9}},
         "truth": {"tasks": {"tasks": {"counting": score(0.95)}}},
         "scorers": {"clip": {"version": "ViT"}},
@@ -95,6 +107,7 @@ def test_the_comparison_has_the_columns_of_the_paper(result: dict[str, Any]) -> 
         "30.8",
     ]
     assert [table.title for table in others] == [
+        "tasks: differences from slow",
         "tasks: by question",
         "tasks: by task",
         "tasks: clip by task",
@@ -113,7 +126,7 @@ def test_the_time_of_expansion_stands_where_there_was_one(result: dict[str, Any]
 
 
 def test_the_judges_accuracy_stands_beside_every_task(result: dict[str, Any]) -> None:
-    by_question, by_task, _ = tables_of(result)[1:]
+    by_question, by_task, _ = tables_of(result)[2:]
     assert by_task.header[-2:] == ["judge on these scenes, drawn", "judge on rendered scenes"]
     assert by_task.rows[0][0] == "counting" and by_task.rows[0][-2:] == ["0.950", "0.900"]
     assert by_question.rows[0][1] == "0.750 (0.650 to 0.850)"
@@ -133,6 +146,19 @@ def test_the_page_needs_no_network_and_no_script(result: dict[str, Any], tmp_pat
         ElementTree.fromstring(drawing)
     text = (tmp_path / "scores.md").read_text(encoding="utf-8")
     assert "| slow | 50+10 | 7.00 |" in text and "Left out: sdxl" in text
+    assert "-0.250 (-0.300 to 0.000) undecided" in text
+    assert "-0.250 (-0.300 to 0.000) undecided" in page
+
+
+def test_a_difference_stands_with_its_interval_and_a_word(result: dict[str, Any]) -> None:
+    table = tables_of(result)[1]
+    assert table.header == ["score", "fast & small"]
+    assert table.rows == [
+        ["questions: facts", "-0.250 (-0.400 to -0.100) worse"],
+        ["questions: count", "-0.250 (-0.300 to 0.000) undecided"],
+        ["scores: clip", "+2.50 (1.25 to 12.5) better"],
+    ]
+    assert "less that of slow on the same prompts" in table.note
 
 
 def test_points_stand_where_their_values_are() -> None:

@@ -15,6 +15,7 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.scorers import adapter
 from relay_diffusion.evaluation.scorers.command import Scorer
 from relay_diffusion.evaluation.scorers.kept import kept_scores
+from relay_diffusion.evaluation.scorers.packaged import ADAPTERS
 
 LENGTH = """
 import json, sys
@@ -94,6 +95,78 @@ def test_an_adapter_without_its_package_says_in_one_line_what_to_install(
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1 and install in done.stderr
+
+
+@pytest.fixture
+def other_python(tmp_path: Path) -> Path:
+    """The Python of an environment that holds packages named as ImageReward's are, and not ours."""
+    packages = tmp_path / "env" / "packages"
+    packages.mkdir(parents=True)
+    (packages / "ImageReward.py").write_text(
+        "class Model:\n"
+        "    def score(self, prompt, path):\n"
+        "        return len(prompt) / 2\n"
+        "def load(name, device):\n"
+        "    import sys, relay_diffusion\n"
+        "    assert not any('site-packages' in path for path in sys.path), sys.path\n"
+        "    assert not open(relay_diffusion.__file__).read()\n"
+        "    return Model()\n"
+    )
+    (packages / "torch.py").write_text("class cuda:\n    is_available = staticmethod(bool)\n")
+    # An older copy of this package, as where it is installed beside the scorer.
+    (packages / "relay_diffusion").mkdir()
+    (packages / "relay_diffusion" / "__init__.py").write_text("raise SystemExit('the wrong one')")
+    (packages / "image_reward-1.5.dist-info").mkdir()
+    (packages / "image_reward-1.5.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: image-reward\nVersion: 1.5\n"
+    )
+    python = tmp_path / "env" / "bin" / "python3"
+    python.parent.mkdir()
+    python.write_text(
+        f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{packages}" exec {sys.executable} -S "$@"\n'
+    )
+    python.chmod(0o755)
+    return python
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{0}", "{0} --device cpu", "{0} -m relay_diffusion.evaluation.scorers.imagereward {{}}"],
+)
+def test_an_adapter_runs_in_another_environment(
+    form: str, other_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    scorer = Scorer.parse(f"imagereward={form.format(other_python)}")
+    scorer.probe()
+    scores = scorer.score(ROWS)
+    assert scores.values == [2.5, 3.0]
+    assert scores.version == "imagereward 1.5, ImageReward-v1.0"
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_needs_nothing_of_this_package_but_what_it_gets(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with pytest.raises(RelayError, match=r"No module named.*in this environment: pip install") as e:
+        Scorer.parse(f"{name}={python}").probe()
+    assert "relay_diffusion" not in str(e.value) and "\n" not in str(e.value)
+    assert "before any picture is made" in str(e.value)
+
+
+def test_a_python_alone_is_for_adapters() -> None:
+    with pytest.raises(RelayError, match="packaged aesthetic, hps, imagereward, pickscore"):
+        Scorer.parse("imagereword=envs/ir/bin/python3.11")
+    with pytest.raises(RelayError, match="No closing quotation"):
+        Scorer.parse("mine='python score.py")
+    assert Scorer.parse("mine=python score.py").command == "python score.py"
+    assert Scorer.parse("hps=envs/hps/bin/python --hps-version v2.1").command == (
+        "envs/hps/bin/python -m relay_diffusion.evaluation.scorers.hps --hps-version v2.1"
+    )
 
 
 def test_an_adapter_writes_its_version_and_a_score_for_each_picture(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import json
 import zipfile
@@ -112,6 +113,15 @@ def test_broken_lines_are_named(tmp_path: Path) -> None:
     assert "'promt'" in said and "gone.png" in said and "and 1 more" in said
 
 
+@pytest.mark.parametrize("task", [3, True, ["a"], {}])
+def test_a_task_that_is_no_text_is_named(task: object, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    lines = [{"prompt": "a fox", "task": "animals"}, {"prompt": "an owl", "task": task}]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(RelayError, match=r'line 2: "task" is .*no text'):
+        prompt_file(file)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "match"),
     [
@@ -216,9 +226,10 @@ def test_without_a_network_it_says_what_to_put_where(
     place = tmp_path / "relay-diffusion" / "suites" / "PartiPrompts.tsv"
     assert str(place) in str(error.value) and PUBLIC["parti"].url in str(error.value)
     assert "\n" not in str(error.value)
-    place.write_text("Prompt\tCategory\tChallenge\tNote\na fox\tAnimals\tBasic\t\n")
-    suite = open_suite("parti", WORLD)
-    assert [prompt.text for prompt in suite.prompts] == ["a fox"]
+    rows = "".join(f"{num} foxes\tAnimals\tBasic\t\n" for num in range(1632))
+    place.write_text(f"Prompt\tCategory\tChallenge\tNote\n{rows}")
+    suite = open_suite("parti", WORLD, 1)
+    assert [prompt.text for prompt in suite.prompts] == ["0 foxes"]
     assert suite.source["sha256"] == hashlib.sha256(place.read_bytes()).hexdigest()
 
 
@@ -226,6 +237,57 @@ def test_a_damaged_file_of_the_cache_is_named(tmp_path: Path) -> None:
     (tmp_path / "drawbench.csv").write_text("<html>sign in</html>")
     with pytest.raises(RelayError, match=r"drawbench\.csv is not the file of drawbench"):
         public_suite("drawbench", tmp_path)
+
+
+class Answer(io.BytesIO):
+    """What a server sends, which may break off; reading then ends as at the end of a file."""
+
+    def __init__(self, content: bytes, headers: dict[str, str]) -> None:
+        super().__init__(content)
+        self.headers = headers
+
+
+SHEET = "Prompts,Category\n" + "".join(f"{num} foxes,Counting\n" for num in range(200))
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "match"),
+    [
+        (SHEET[:1000], {"Content-Length": str(len(SHEET))}, f"after 1000 of {len(SHEET)} bytes"),
+        (SHEET[: SHEET.index("60 foxes")], {}, r"it holds 60 prompts, not 200"),
+        (SHEET + "one more,Text\n", {}, "it holds 201 prompts, not 200"),
+        ("<html>sign in</html>", {}, "names no column Prompts"),
+    ],
+)
+def test_what_is_not_the_whole_suite_is_not_kept(
+    content: str,
+    headers: dict[str, str],
+    match: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = Answer(content.encode(), headers)
+    monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: answer)
+    with pytest.raises(RelayError, match=match) as error:
+        public_suite("drawbench", tmp_path)
+    assert "\n" not in str(error.value) and "put" in str(error.value)
+    assert not list(tmp_path.iterdir())
+    whole = Answer(SHEET.encode(), {"Content-Length": str(len(SHEET))})
+    monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: whole)
+    assert len(public_suite("drawbench", tmp_path).prompts) == 200
+
+
+def test_a_server_that_breaks_off_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Breaking(Answer):
+        def read(self, size: int | None = -1) -> bytes:
+            raise http.client.IncompleteRead(b"Prompts")
+
+    monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: Breaking(b"", {}))
+    with pytest.raises(RelayError, match="cannot be fetched"):
+        public_suite("drawbench", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_public_suite_has_a_place_and_a_licence() -> None:

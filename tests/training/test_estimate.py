@@ -88,7 +88,7 @@ def test_full_size_recipes_are_described_without_weights(name: str) -> None:
 
 
 def test_what_cannot_fit_is_refused_before_it_is_built() -> None:
-    huge = Weights(learning=10**15, fixed=0)
+    huge = Weights(learning=10**15, fixed_bytes=0)
     with pytest.raises(RelayError, match=r"GiB on each of 8 devices, and cpu has"):
         insist_on_memory(huge, 8, CPU)
     insist_on_memory(Weights(1000, 1000), 1, CPU)

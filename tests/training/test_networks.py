@@ -118,6 +118,20 @@ def test_a_relay_starts_from_the_half_precision_weights_of_a_base(tmp_path: Path
     assert (tmp_path / "relay" / "export" / "relay_unet" / "config.json").is_file()
 
 
+def test_a_text_encoder_from_a_folder_has_no_dropout_and_keeps_its_configuration(
+    tmp_path: Path,
+) -> None:
+    stored = build_text_encoder({**TEXT_ENCODER, "dropout_rate": 0.5}, len(tokenizer()))
+    save_half(stored, tmp_path / "text_encoder")
+    opened = build_text_encoder(str(tmp_path / "text_encoder"), 0).train()
+    ids = torch.arange(8)[None] % len(tokenizer())
+    first, second = (opened(ids).last_hidden_state for _ in range(2))
+    assert torch.equal(first, second)
+    assert opened.config.dropout_rate == 0.5
+    again = stored.train()
+    assert not torch.equal(*(again(ids).last_hidden_state for _ in range(2)))
+
+
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     save_half(build_vae(VAE), tmp_path / "vae")
     wider = {**VAE, "latent_channels": 8}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from relay_diffusion.evaluation.bootstrap import Score, score
+from relay_diffusion.evaluation.bootstrap import Score, Sums, score
 from relay_diffusion.evaluation.judge import Verdict, agreement
 from relay_diffusion.evaluation.suites.prompt import Prompt
 
@@ -37,6 +37,16 @@ Read = Sequence[Sequence[Verdict]]
 def alignment(prompts: Sequence[Prompt], read: Read, seed: int = 0) -> dict[str, Score]:
     """Scores by question (see ``judge.agreement``), and of "facts" and "everything"; ``read[i]``
     are the verdicts on the pictures of prompt i. Prompts without facts are left out."""
+    return _scores(sums_by_question(prompts, read), seed)
+
+
+def alignment_by_task(prompts: Sequence[Prompt], read: Read, seed: int = 0) -> dict[str, Score]:
+    """Scores by the tasks of ``TASK_QUESTIONS``, each over the prompts that pose it."""
+    return _scores(sums_by_task(prompts, read), seed)
+
+
+def sums_by_question(prompts: Sequence[Prompt], read: Read) -> dict[str, Sums]:
+    """What the scores of ``alignment`` are the means of, prompt by prompt."""
 
     def named(prompt: Prompt, answers: Answers) -> Answers:
         if not answers:
@@ -44,11 +54,11 @@ def alignment(prompts: Sequence[Prompt], read: Read, seed: int = 0) -> dict[str,
         shown = sum(answers.values()) / len(answers)
         return {**answers, FACTS: shown, EVERYTHING: shown == 1}
 
-    return _scores(prompts, read, named, seed)
+    return _sums(prompts, read, named)
 
 
-def alignment_by_task(prompts: Sequence[Prompt], read: Read, seed: int = 0) -> dict[str, Score]:
-    """Scores by the tasks of ``TASK_QUESTIONS``, each over the prompts that pose it."""
+def sums_by_task(prompts: Sequence[Prompt], read: Read) -> dict[str, Sums]:
+    """What the scores of ``alignment_by_task`` are the means of, prompt by prompt."""
 
     def named(prompt: Prompt, answers: Answers) -> Answers:
         if prompt.task not in TASK_QUESTIONS:
@@ -56,14 +66,18 @@ def alignment_by_task(prompts: Sequence[Prompt], read: Read, seed: int = 0) -> d
         solved = all(answers.get(question, 0) for question in TASK_QUESTIONS[prompt.task])
         return {prompt.task: solved}
 
-    return _scores(prompts, read, named, seed)
+    return _sums(prompts, read, named)
 
 
-def _scores(
-    prompts: Sequence[Prompt], read: Read, named: Callable[[Prompt, Answers], Answers], seed: int
-) -> dict[str, Score]:
-    pairs: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    for prompt, verdicts in zip(prompts, read, strict=True):
+def _scores(sums: Mapping[str, Sums], seed: int) -> dict[str, Score]:
+    return {name: score(list(sums[name].values()), seed) for name in sorted(sums)}
+
+
+def _sums(
+    prompts: Sequence[Prompt], read: Read, named: Callable[[Prompt, Answers], Answers]
+) -> dict[str, Sums]:
+    sums: dict[str, dict[int, tuple[float, int]]] = defaultdict(dict)
+    for number, (prompt, verdicts) in enumerate(zip(prompts, read, strict=True)):
         if prompt.asked is None:
             continue
         counts: dict[str, list[float]] = defaultdict(lambda: [0, 0])
@@ -72,5 +86,5 @@ def _scores(
                 counts[name][0] += holds
                 counts[name][1] += 1
         for name, (right, num) in counts.items():
-            pairs[name].append((right, int(num)))
-    return {name: score(pairs[name], seed) for name in sorted(pairs)}
+            sums[name][number] = (right, int(num))
+    return dict(sums)

@@ -1,13 +1,21 @@
-"""A mean over pictures, and how far it can be trusted: the bootstrap over prompts."""
+"""Means over pictures and differences of them, and how far they can be trusted: the bootstrap over
+prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 NUM_RESAMPLES = 2000
+
+FEWEST = 6
+"""Prompts that must differ before a difference is decided: of five, all in favour of one model, one
+toss in sixteen comes out so too (a sign test), however far from 0 the interval lies."""
+
+Sums = Mapping[int, tuple[float, int]]
+"""By the number of a prompt that is asked: the sum over its pictures, and how many they are."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,25 @@ class Score:
     num_pictures: int
 
 
+@dataclass(frozen=True)
+class Difference:
+    """A model's mean less that of another with the 95% interval of a paired bootstrap over prompts.
+
+    Attributes:
+        value: in the unit of the means; above 0 is in favour of the model.
+        num_prompts: asked of one or both. num_differing: whose pictures did not get the same.
+        word: "better" or "worse" if the interval lies on one side of 0 and ``FEWEST`` prompts
+            differ, else "undecided".
+    """
+
+    value: float
+    low: float
+    high: float
+    num_prompts: int
+    num_differing: int
+    word: str
+
+
 def score(by_prompt: Sequence[tuple[float, int]], seed: int = 0) -> Score:
     """The ratio of sums of (sum over a prompt's pictures, how many they are), one pair a prompt."""
     pairs = np.array(by_prompt, dtype=np.float64)
@@ -46,3 +73,34 @@ def interval(pairs: np.ndarray, seed: int = 0) -> tuple[float, float]:
     chosen = chosen[chosen[:, 1] > 0]
     low, high = np.quantile(chosen[:, 0] / chosen[:, 1], [0.025, 0.975])
     return float(low), float(high)
+
+
+def difference(model: Sums, other: Sums, seed: int = 0) -> Difference:
+    """Of the ratios of sums that ``score`` takes, ``model`` less ``other``.
+
+    Each resample of the prompts is put to both, so what makes a prompt hard for both cancels out:
+    two intervals that overlap may well differ for certain. A prompt asked of one model only counts
+    in its ratio alone. Neither may be empty, nor have no pictures at all.
+    """
+    asked = sorted({*model, *other})
+    rows = np.array(
+        [(*model.get(i, (0, 0)), *other.get(i, (0, 0))) for i in asked], dtype=np.float64
+    )
+    rng = np.random.default_rng(seed)
+    chosen = [rows[rng.integers(len(rows), size=len(rows))].sum(0) for _ in range(NUM_RESAMPLES)]
+    sums = np.array(chosen)
+    gaps = _gap(sums[(sums[:, 1] > 0) & (sums[:, 3] > 0)])
+    # Sums of shares that are equal may differ in the last bit: a bound of 0 must be one.
+    low, high = np.quantile(gaps, [0.025, 0.975]).round(12) + 0.0
+    num_differing = sum(model.get(i) != other.get(i) for i in asked)
+    word = "undecided"
+    if num_differing >= FEWEST and not low <= 0 <= high:
+        word = "better" if low > 0 else "worse"
+    value = float(_gap(rows.sum(0)[None])[0])
+    return Difference(value, float(low), float(high), len(rows), num_differing, word)
+
+
+def _gap(sums: np.ndarray) -> np.ndarray:
+    """Of rows (numerator, denominator, other's numerator, other's denominator)."""
+    gap: np.ndarray = sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3]
+    return gap

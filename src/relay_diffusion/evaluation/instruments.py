@@ -47,6 +47,23 @@ def open_judge(folder: Path, device: torch.device) -> Judge:
     return judge
 
 
+def check_references(tools: Instruments, suite: Suite) -> None:
+    """Raise RelayError if there are reference pictures that no distance can be taken to."""
+    without = [prompt for prompt in suite.prompts if prompt.reference is None]
+    if len(without) == len(suite.prompts):
+        return
+    if without:
+        raise RelayError(
+            f"{suite.name}: {len(without)} prompts have no reference picture and others have, so "
+            f"there is no distance: give {without[0].text!r} and the others one, or none at all"
+        )
+    if tools.inception is None:
+        raise RelayError(
+            f"{suite.name} has reference pictures, and the distance to them needs Inception's "
+            "features: give --inception inception-2015-12-05.pt, or leave the references out"
+        )
+
+
 def check_judge(judge: Judge, suite: Suite) -> None:
     """Raise RelayError if prompts speak of what the judge has no word for."""
     answers = judge.answers

@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from relay_diffusion.evaluation.bootstrap import Sums, difference
 from relay_diffusion.evaluation.entries import Entry
 from relay_diffusion.evaluation.logbook import Logbook
 from relay_diffusion.evaluation.making import Planned, speed
@@ -29,7 +30,8 @@ def gather(
     """Measure everything.
 
     Returns: "suites" with where their prompts come from; "models", a row each, with settings, speed
-    and what ``measure`` found by suite; "truth", the judge's scores of true pictures of the same
+    and what ``measure`` found by suite, "differences" from the first model among it; "against",
+    the label of that model; "truth", the judge's scores of true pictures of the same
     scenes, by suite; "judge_accuracy" as measured in its training; "scorers" with their versions;
     "notes" on what could not be measured.
     """
@@ -38,6 +40,7 @@ def gather(
         versions["clip"] = {}
     notes: list[str] = []
     models = []
+    first: dict[str, Measured] = {}
     for entry in entries:
         found = {}
         for suite in suites:
@@ -48,7 +51,8 @@ def gather(
                 if note not in notes:
                     notes.append(note)
                     say(note)
-            found[suite.name] = _row(measured)
+            found[suite.name] = _row(measured, first.get(suite.name))
+            first.setdefault(suite.name, measured)
         models.append(
             {
                 "label": entry.label,
@@ -77,6 +81,7 @@ def gather(
             }
             for suite in suites
         },
+        "against": entries[0].label,
         "models": models,
         "judge_accuracy": tools.judge.accuracy if tools.judge else {},
         "truth": true_scores,
@@ -85,7 +90,24 @@ def gather(
     }
 
 
-def _row(measured: Measured) -> dict[str, Any]:
+def _row(measured: Measured, first: Measured | None) -> dict[str, Any]:
     row = asdict(measured)
     del row["versions"], row["notes"]  # the same for all, and told once
+    del row["sums"]
+    row["differences"] = _differences(measured.sums, first.sums) if first else {}
     return row
+
+
+def _differences(
+    sums: Mapping[str, Mapping[str, Sums]], first: Mapping[str, Mapping[str, Sums]]
+) -> dict[str, dict[str, Any]]:
+    """Of a model from the first one, by kind and name, where both were measured."""
+    return {
+        kind: {
+            name: asdict(difference(named[name], first[kind][name]))
+            for name in sorted(named)
+            if name in first[kind]
+        }
+        for kind, named in sums.items()
+        if kind in first
+    }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.evaluation.cascades import CascadePainter
 from relay_diffusion.evaluation.entries import Entry, check_labels, file_name
 from relay_diffusion.evaluation.fingerprint import fingerprint
-from relay_diffusion.evaluation.instruments import Instruments, check_judge
+from relay_diffusion.evaluation.instruments import Instruments, check_judge, check_references
 from relay_diffusion.evaluation.logbook import Logbook
 from relay_diffusion.evaluation.making import Maker, Planned, plan
 from relay_diffusion.evaluation.painters import Painter, Where, plain
@@ -84,6 +85,8 @@ def evaluate(
     where, watch = where or Where(tools.device), watch or Watch()
     check_labels(entries)
     _check_suites(suites)
+    for suite in suites:
+        check_references(tools, suite)
     logbook, made = Logbook(out), _Made()
     logbook.agree("run", "", asdict(settings))
     for suite in suites:
@@ -99,9 +102,13 @@ def evaluate(
             continue
         logbook.agree("model", entry.label, asked)
         taking_part.append(entry)
+    plans = {entry.label: _plan(entry, suites, settings, out) for entry in taking_part}
+    if not all(one.path.is_file() for by_suite in plans.values() for one in _all(by_suite)):
+        for scorer in tools.scorers:
+            scorer.probe()
     logbook.save()
     for entry in taking_part:
-        _make(entry, suites, settings, where, logbook, made, watch)
+        _make(entry, plans[entry.label], settings, where, logbook, made, watch)
     taking_part = [entry for entry in taking_part if entry.label in made.pictures]
     if not taking_part:
         raise RelayError(f"no model could be run: {made.skipped[-1]['why']}")
@@ -146,9 +153,24 @@ def _asked(entry: Entry, where: Where) -> dict[str, Any]:
     }
 
 
+def _plan(
+    entry: Entry, suites: Sequence[Suite], settings: Settings, out: Path
+) -> dict[str, list[Planned]]:
+    """A model's pictures by suite."""
+    folder = out / "pictures" / entry.folder_name
+    return {
+        suite.name: plan(suite, folder / file_name(suite.name), settings.num_images, settings.seed)
+        for suite in suites
+    }
+
+
+def _all(by_suite: Mapping[str, Sequence[Planned]]) -> Iterator[Planned]:
+    return chain.from_iterable(by_suite.values())
+
+
 def _make(
     entry: Entry,
-    suites: Sequence[Suite],
+    pictures: dict[str, list[Planned]],
     settings: Settings,
     where: Where,
     logbook: Logbook,
@@ -165,14 +187,10 @@ def _make(
         return painter
 
     maker = Maker(entry.label, open_painter, where.device, settings.batch_size, logbook)
-    pictures = {}
     try:
-        for suite in suites:
-            folder = logbook.out / "pictures" / entry.folder_name / file_name(suite.name)
-            planned = plan(suite, folder, settings.num_images, settings.seed)
-            for done in maker.make(suite.name, planned):
-                watch.progress(entry.label, suite.name, done, len(planned))
-            pictures[suite.name] = planned
+        for suite, planned in pictures.items():
+            for done in maker.make(suite, planned):
+                watch.progress(entry.label, suite, done, len(planned))
     except Exception as error:
         _skip(entry, error, made, watch)
     else:

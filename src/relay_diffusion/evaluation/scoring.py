@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,13 @@ from relay_diffusion.data.scenes.atlas import Atlas
 from relay_diffusion.data.scenes.render import render
 from relay_diffusion.data.scenes.scene import Scene
 from relay_diffusion.errors import RelayError
-from relay_diffusion.evaluation.alignment import alignment, alignment_by_task
-from relay_diffusion.evaluation.bootstrap import Score, score
+from relay_diffusion.evaluation.alignment import (
+    alignment,
+    alignment_by_task,
+    sums_by_question,
+    sums_by_task,
+)
+from relay_diffusion.evaluation.bootstrap import Score, Sums, score
 from relay_diffusion.evaluation.instruments import Instruments
 from relay_diffusion.evaluation.judge import Judge, Verdict
 from relay_diffusion.evaluation.making import Planned
@@ -45,6 +50,8 @@ class Measured:
         distances: see ``metrics.distance.Distances``.
         pictures: a row for each: prompt, seed, file, verdict, scores.
         notes: what could not be measured, and why.
+        sums: what the scores are the means of, for differences between models: by kind
+            ("questions", "tasks", "scores", and "SCORER by task") and name.
     """
 
     questions: dict[str, Score]
@@ -55,6 +62,7 @@ class Measured:
     distances: dict[str, Any] | None
     pictures: list[dict[str, Any]]
     notes: list[str]
+    sums: dict[str, dict[str, Sums]] = field(default_factory=dict)
 
 
 def measure(suite: Suite, planned: Sequence[Planned], tools: Instruments, out: Path) -> Measured:
@@ -76,13 +84,20 @@ def measure(suite: Suite, planned: Sequence[Planned], tools: Instruments, out: P
         read = [verdicts[i : i + num] for i in range(0, len(verdicts), num)]
         found.questions = alignment(suite.prompts, read)
         found.tasks = alignment_by_task(suite.prompts, read)
+        found.sums["questions"] = sums_by_question(suite.prompts, read)
+        found.sums["tasks"] = sums_by_task(suite.prompts, read)
     for name, given in _all_scores(suite, planned, tools, out, found.notes):
         found.versions[name] = given.version
         for row, value in zip(found.pictures, given.values, strict=True):
             row.setdefault("scores", {})[name] = value
-        found.scores[name], by_task = _by_prompt(suite, given.values, num)
+        sums, by_task = _by_prompt(suite, given.values, num)
+        found.scores[name] = score(list(sums.values()))
+        found.sums.setdefault("scores", {})[name] = sums
         if by_task:
-            found.scores_by_task[name] = by_task
+            found.scores_by_task[name] = {
+                task: score(list(by_task[task].values())) for task in sorted(by_task)
+            }
+            found.sums[f"{name} by task"] = by_task
     try:
         found.distances = _distances(suite, planned, tools)
     except ModuleNotFoundError as error:
@@ -173,14 +188,14 @@ def _all_scores(
             notes.append(str(error))
 
 
-def _by_prompt(suite: Suite, values: Sequence[float], num: int) -> tuple[Score, dict[str, Score]]:
-    """The mean over all pictures, and over those of each task."""
-    pairs = [(sum(values[i : i + num]), num) for i in range(0, len(values), num)]
-    tasks: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    for prompt, pair in zip(suite.prompts, pairs, strict=True):
+def _by_prompt(suite: Suite, values: Sequence[float], num: int) -> tuple[Sums, dict[str, Sums]]:
+    """Of all prompts, and of those of each task."""
+    sums = {i: (sum(values[i * num : (i + 1) * num]), num) for i in range(len(suite.prompts))}
+    tasks: dict[str, dict[int, tuple[float, int]]] = defaultdict(dict)
+    for i, prompt in enumerate(suite.prompts):
         if prompt.task is not None:
-            tasks[prompt.task].append(pair)
-    return score(pairs), {task: score(tasks[task]) for task in sorted(tasks)}
+            tasks[prompt.task][i] = sums[i]
+    return sums, dict(tasks)
 
 
 def _open_all(paths: Sequence[Path]) -> Iterator[Image.Image]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,8 @@ def write_adapter(
     cascade: str,
     adapter_name: str = "default",
     dtype: torch.dtype | None = None,
+    whole: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+    writes: bool = True,
 ) -> Path:
     """Write the adapter of that name in ``unets``, and nothing else of them.
 
@@ -108,6 +110,8 @@ def write_adapter(
         unets: by ``UNETS``, each with that adapter.
         cascade: to be named in the file.
         dtype: None keeps that of the adapter.
+        whole: makes one tensor of what several processes have parts of; all of them call it.
+        writes: whether this process is the one that writes.
     Returns: the file. Raises: OSError if it cannot be written.
     """
     peft = import_peft()
@@ -116,15 +120,16 @@ def write_adapter(
     for part, unet in unets.items():
         state = peft.get_peft_model_state_dict(unet, adapter_name=adapter_name)
         for key, tensor in state.items():
-            tensors[f"{part}.{key}"] = tensor.detach().to("cpu", dtype).contiguous()
+            tensors[f"{part}.{key}"] = whole(tensor.detach()).to("cpu", dtype).contiguous()
         for key, value in unet.peft_config[adapter_name].to_dict().items():
             if key in _TOLD or value != blank[key]:
                 configs[f"{part}.{key}"] = sorted(value) if isinstance(value, set) else value
     metadata = {"format": "pt", "cascade": cascade, _CONFIG: json.dumps(configs, sort_keys=True)}
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / LORA_FILE
-    with put(file) as new:
-        new.write_bytes(save(tensors, metadata))
+    if writes:
+        folder.mkdir(parents=True, exist_ok=True)
+        with put(file) as new:
+            new.write_bytes(save(tensors, metadata))
     return file
 
 

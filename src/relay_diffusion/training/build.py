@@ -11,10 +11,10 @@ from torch import nn
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.lora import write_adapter
+from relay_diffusion.training import distributed
 from relay_diffusion.training.autoencoder import autoencoder
 from relay_diffusion.training.cascade import STAGES
 from relay_diffusion.training.denoising import base, freeze
-from relay_diffusion.training.distributed import local_rank, world_size
 from relay_diffusion.training.feed import Source
 from relay_diffusion.training.lora import add_adapter
 from relay_diffusion.training.networks import Networks, build_networks, place
@@ -38,7 +38,7 @@ def pick_device(recipe: Recipe) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
-        name = f"cuda:{local_rank()}"  # 0 without torchrun
+        name = f"cuda:{distributed.local_rank()}"  # 0 without torchrun
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -61,7 +61,7 @@ def networks_of(recipe: Recipe, tokenizer: Any) -> Networks:
                 'such as "starter"'
             )
         # Several processes shard weights of one precision only.
-        half = recipe.run.dtype == "bfloat16" and world_size() == 1
+        half = recipe.run.dtype == "bfloat16" and distributed.world_size() == 1
         dtype = torch.bfloat16 if half else torch.float32
         for module in (networks.unet, networks.text_encoder):
             nn.Module.to(module, dtype)  # diffusers' own warns of nothing
@@ -80,7 +80,14 @@ def objective_of(
 
     def export(folder: Path) -> None:
         unets = {STAGES[recipe.run.objective]: networks.unet}
-        write_adapter(folder / "lora", unets, recipe.model.cascade, dtype=torch.float16)
+        write_adapter(
+            folder / "lora",
+            unets,
+            recipe.model.cascade,
+            dtype=torch.float16,
+            whole=distributed.whole,
+            writes=distributed.is_main(),
+        )
 
     return replace(objective, trained={"unet": networks.unet}, export=export)
 

@@ -23,15 +23,16 @@ STATE_BYTES = 5 * 4
 
 @dataclass(frozen=True)
 class Weights:
-    """Numbers of a stage's networks: those that learn, and those that stay ``fixed``."""
+    """Of a stage's networks: how many numbers learn, and the bytes of those that stay as they are,
+    in the precision that they are kept in."""
 
     learning: int
-    fixed: int
+    fixed_bytes: int
 
     def bytes_per_device(self, num_devices: int) -> float:
-        """With all that a run keeps of them, in float32. What learns is shared out over
-        ``num_devices``, what does not is whole on each."""
-        return self.learning * STATE_BYTES / num_devices + self.fixed * 4
+        """With all that a run keeps of them; float32 for what learns, which is shared out over
+        ``num_devices``. What does not learn is counted whole on each."""
+        return self.learning * STATE_BYTES / num_devices + self.fixed_bytes
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,16 @@ def count_weights(recipe: Recipe, networks: Networks) -> Weights | None:
     if not isinstance(recipe, DenoisingRecipe):
         return None
     trained = _trained(recipe, networks)
-    counts = {True: 0, False: 0}
+    learning = fixed_bytes = 0
     for name, module in networks.modules().items():
         if name not in trained or recipe.optimizer.scales.get(name) == 0:
             module.requires_grad_(False)
         for parameter in module.parameters():
-            counts[parameter.requires_grad] += parameter.numel()
-    return Weights(counts[True], counts[False])
+            if parameter.requires_grad:
+                learning += parameter.numel()
+            else:
+                fixed_bytes += parameter.numel() * parameter.element_size()
+    return Weights(learning, fixed_bytes)
 
 
 def _trained(recipe: DenoisingRecipe, networks: Networks) -> dict[str, nn.Module]:

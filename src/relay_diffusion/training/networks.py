@@ -97,11 +97,21 @@ def build_vae(spec: str | Mapping[str, Any]) -> Any:
 def build_text_encoder(spec: str | Mapping[str, Any], vocab_size: int) -> Any:
     """A T5 encoder; the size of its vocabulary is the tokenizer's where the table is silent."""
     if isinstance(spec, str):
-        return _open(T5EncoderModel, spec, "model.text_encoder")
-    # Dropout would make a sample's loss depend on what else is in the batch.
+        return _without_dropout(_open(T5EncoderModel, spec, "model.text_encoder"))
     arguments = {"vocab_size": vocab_size, "dropout_rate": 0.0, **spec}
     config = _construct(T5Config, arguments, "model.text_encoder")
     return T5EncoderModel(config)
+
+
+def _without_dropout(text_encoder: Any) -> Any:
+    """Dropout, which T5's configuration asks for, would make a sample's loss depend on what else
+    is in the batch, and embeddings other than those in use. The configuration stays as it is."""
+    for part in text_encoder.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        elif isinstance(getattr(part, "dropout", None), float):
+            part.dropout = 0.0
+    return text_encoder
 
 
 def build_unet(

@@ -102,6 +102,19 @@ def test_a_picture_on_its_side_counts_as_it_is_shown(tmp_path: Path) -> None:
     assert not notes
 
 
+def test_a_picture_whose_pixels_are_cut_off_is_named(tmp_path: Path) -> None:
+    """Its header is whole: only decoding shows it."""
+    folders = [plain_folder(tmp_path / name, ["a fox.png"]) for name in ("one", "two")]
+    for suffix in ("jpg", "webp"):
+        file = folders[0] / f"an owl.{suffix}"
+        Image.effect_noise((64, 64), 90).convert("RGB").save(file)
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(RelayError, match=rf"an owl\.{suffix} cannot .* remove it or make it"):
+            read_entries(folders)
+        file.unlink()
+
+
 def test_bad_folders_are_errors_that_say_what_to_do(tmp_path: Path) -> None:
     good = plain_folder(tmp_path / "good", ["a fox.png"])
     other = plain_folder(tmp_path / "other", ["an owl.png"])

@@ -122,8 +122,14 @@ def _making(file: Path) -> tuple[str, int]:
 
 
 def _open(file: Path) -> Picture:
-    with Image.open(file) as image:
-        width, height = image.size
-        if image.getexif().get(0x0112, 1) > 4:  # Orientation: shown on its side
-            width, height = height, width
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            if image.getexif().get(0x0112, 1) > 4:  # Orientation: shown on its side
+                width, height = height, width
+            image.load()  # the header of a damaged file may be whole, and raters would vote on it
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RelayError(
+            f"{file} cannot be read as a picture: {error}; remove it or make it again"
+        ) from error
     return Picture(file, width, height, hashlib.sha256(file.read_bytes()).hexdigest())

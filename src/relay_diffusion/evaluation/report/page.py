@@ -17,9 +17,10 @@ from relay_diffusion.evaluation.report.tables import (
     DISTANCES,
     Result,
     Table,
+    details,
     measure_of,
     measures,
-    tables_of,
+    summary,
 )
 
 THUMBNAIL = 224
@@ -32,14 +33,14 @@ NUM_SHOWN = 12
 def page(result: Result, out: Path) -> str:
     """The page; ``out`` is the folder that the files of pictures are named from."""
     labels = [model["label"] for model in result["models"]]
-    first, *others = tables_of(result)
     parts = [f"<h1>{escape(' · '.join(labels))}</h1>", f"<p>{_asked(result)}</p>"]
     parts += [
         f"<p class=note>Left out: <b>{escape(one['what'])}</b>: {escape(one['why'])}</p>"
         for one in result["skipped"]
     ]
     parts += [f"<p class=note>{escape(note)}</p>" for note in result["notes"]]
-    parts += [_table(first), "<h2>Quality against time</h2>", key(labels)]
+    parts += [_table(table) for table in summary(result)]
+    parts += ["<h2>Quality against time</h2>", key(labels)]
     plots = "".join(f"<figure>{plot}</figure>" for plot in _against_time(result))
     parts.append(f"<div class=plots>{plots}</div>")
     for suite in result["suites"]:
@@ -51,7 +52,7 @@ def page(result: Result, out: Path) -> str:
                     f"<figure>{plot}<figcaption>95% intervals, bootstrap over prompts."
                     "</figcaption></figure>"
                 )
-    parts += [_table(table) for table in others]
+    parts += [_table(table) for table in details(result)]
     for suite in result["suites"]:
         parts += [f"<h2>{escape(suite)}: pictures</h2>", _pictures(result, suite, out)]
     parts.append(_sources(result))

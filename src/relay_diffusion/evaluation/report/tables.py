@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay_diffusion.evaluation.alignment import EVERYTHING, FACTS, TASK_QUESTIONS
+from relay_diffusion.evaluation.bootstrap import FEWEST
 
 Result = Mapping[str, Any]
 """What ``scores.json`` holds."""
 
 
 ALIGNMENT = (FACTS, EVERYTHING)
+
+_KINDS = {"questions": 0, "tasks": 1, "scores": 2}
+"""Of differences, in the order of their table."""
 
 DISTANCES = ("Fréchet", "kernel x1000")
 """Of which less is better."""
@@ -34,8 +38,19 @@ class Table:
 
 
 def tables_of(result: Result) -> list[Table]:
-    """The comparison first, then questions and tasks of each suite."""
-    tables = [comparison(result)]
+    """``summary``, then ``details``."""
+    return [*summary(result), *details(result)]
+
+
+def summary(result: Result) -> list[Table]:
+    """The comparison, then the differences between models in each suite."""
+    tables = [_differences(result, suite) for suite in result["suites"]]
+    return [comparison(result), *(table for table in tables if table is not None)]
+
+
+def details(result: Result) -> list[Table]:
+    """Questions and tasks of each suite."""
+    tables = []
     for suite in result["suites"]:
         tables += [
             table
@@ -73,6 +88,32 @@ def comparison(result: Result) -> Table:
     if expands:
         note += " Expanding prompts comes before, in a time of its own."
     return Table("Comparison", header, rows, note)
+
+
+def _differences(result: Result, suite: str) -> Table | None:
+    """A row for each score, a column for each model after the first, from which it differs."""
+    others = [model for model in result["models"] if model["label"] != result["against"]]
+    found = [model["suites"][suite]["differences"] for model in others]
+    names = list(dict.fromkeys((kind, name) for one in found for kind in one for name in one[kind]))
+    if not names:
+        return None
+    rows = []
+    for kind, name in sorted(names, key=lambda pair: (_KINDS.get(pair[0], 3), pair[1] != FACTS)):
+        said = [one.get(kind, {}).get(name) for one in found]
+        rows.append([f"{kind}: {name}", *(_difference(one) if one else "" for one in said)])
+    note = (
+        f"A model's score less that of {result['against']} on the same prompts and seeds, in "
+        "brackets the 95% interval of a paired bootstrap over prompts. Undecided: the interval "
+        f"holds 0, or fewer than {FEWEST} prompts differ. Distances have no interval."
+    )
+    header = ["score", *(model["label"] for model in others)]
+    return Table(f"{suite}: differences from {result['against']}", header, rows, note)
+
+
+def _difference(one: Mapping[str, Any]) -> str:
+    value = number(one["value"])
+    sign = "+" if one["value"] > 0 else ""
+    return f"{sign}{value} ({number(one['low'])} to {number(one['high'])}) {one['word']}"
 
 
 def measures(result: Result, suite: str) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.evaluation.scorers.packaged import as_command, environment
 
 PLACE = "{}"
 """Stands in a command for the file of pictures; without it, they come on standard input."""
@@ -35,14 +36,29 @@ class Scorer:
 
     @classmethod
     def parse(cls, text: str) -> Scorer:
-        """From NAME=COMMAND. Raises: RelayError if it has another form."""
+        """From NAME=COMMAND, or ADAPTER=PYTHON, see ``packaged``.
+
+        Raises: RelayError if it has another form.
+        """
         found = re.fullmatch(r"([\w.-]+)=(.*\S.*)", text)
         if not found:
             raise RelayError(
-                f"scorer {text!r}; give NAME=COMMAND, as in "
-                "'imagereward=python -m relay_diffusion.evaluation.scorers.imagereward'"
+                f"scorer {text!r}; give NAME=COMMAND, or a packaged one with the Python of its "
+                "environment, as in imagereward=envs/ir/bin/python"
             )
-        return cls(found[1], found[2].strip())
+        return cls(found[1], as_command(found[1], found[2].strip()))
+
+    def probe(self) -> None:
+        """Run the command on no pictures, before hours go into making them.
+
+        Raises: RelayError if it does not end well.
+        """
+        try:
+            self.score([])
+        except RelayError as error:
+            raise RelayError(f"{error} (tried on an empty list before any picture is made)") from (
+                error
+            )
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> Scores:
         """Scores of pictures; a row has "prompt" and "path", and whatever else may be of use.
@@ -58,7 +74,13 @@ class Scorer:
                 file.write_text(lines, encoding="utf-8")
                 words, lines = [word.replace(PLACE, str(file)) for word in words], ""
             try:
-                done = subprocess.run(words, input=lines, capture_output=True, encoding="utf-8")
+                done = subprocess.run(
+                    words,
+                    input=lines,
+                    capture_output=True,
+                    encoding="utf-8",
+                    env=environment(words, Path(folder)),
+                )
             except OSError as error:
                 raise RelayError(f"scorer {self.name} cannot be started: {error}") from error
         if done.returncode:

@@ -8,6 +8,8 @@ import shutil
 import tempfile
 import urllib.request
 import zipfile
+from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 
 from relay_diffusion.errors import RelayError
@@ -22,11 +24,17 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "relay-diffusion" / "suites"
 
 
-def fetch(url: str, path: Path, member: str | None = None) -> Path:
+def fetch(
+    url: str,
+    path: Path,
+    member: str | None = None,
+    check: Callable[[Path], object] = lambda path: None,
+) -> Path:
     """``path``, fetched from ``url`` if it is not there; it appears whole or not at all.
 
     Args:
         member: the file to take out of the zip archive that ``url`` is.
+        check: raises ValueError if what was fetched is not what it should be; it is not kept then.
     Raises: RelayError that says which file to put where, if it cannot be fetched.
     """
     if path.is_file():
@@ -37,6 +45,7 @@ def fetch(url: str, path: Path, member: str | None = None) -> Path:
             part = Path(folder) / "part"
             with urllib.request.urlopen(url, timeout=TIMEOUT) as source, part.open("wb") as file:
                 shutil.copyfileobj(source, file)
+                _check_length(file.tell(), source.headers.get("Content-Length"))
             if member is not None:
                 archive = part.rename(part.with_name("archive"))
                 with (
@@ -45,13 +54,20 @@ def fetch(url: str, path: Path, member: str | None = None) -> Path:
                     part.open("wb") as file,
                 ):
                     shutil.copyfileobj(inside, file)
+            check(part)
             os.replace(part, path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, HTTPException, ValueError, KeyError, zipfile.BadZipFile) as error:
         what = f"{member} of {url}" if member else url
         raise RelayError(
             f"{url} cannot be fetched ({error}); fetch it elsewhere and put {what} at {path}"
         ) from error
     return path
+
+
+def _check_length(num: int, promised: str | None) -> None:
+    """A connection that breaks off looks like the end of the file to whoever only copies."""
+    if promised is not None and num != int(promised):
+        raise ValueError(f"it broke off after {num} of {promised} bytes")
 
 
 def sha256_of(path: Path) -> str:

@@ -67,6 +67,9 @@ def _from_json(entry: Any, number: int, folder: Path) -> Prompt:
     text = entry.get("prompt")
     if not isinstance(text, str) or not text.strip():
         raise ValueError('"prompt" is missing or empty')
+    task = entry.get("task")
+    if task is not None and not isinstance(task, str):
+        raise ValueError(f'"task" is {json.dumps(task)}, which is no text in quotes')
     reference = entry.get("reference")
     if reference is not None and not (folder / str(reference)).is_file():
         raise ValueError(f"there is no picture {folder / str(reference)}")
@@ -77,6 +80,6 @@ def _from_json(entry: Any, number: int, folder: Path) -> Prompt:
         text.strip(),
         None if facts is None else PartialScene.from_dict(facts),
         str(entry.get("id", number)),
-        entry.get("task"),
+        task,
         None if reference is None else folder / str(reference),
     )

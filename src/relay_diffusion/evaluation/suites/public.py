@@ -13,6 +13,7 @@ from pathlib import Path
 from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.suites.fetch import cache_folder, fetch, sha256_of
 from relay_diffusion.evaluation.suites.formats import (
+    COCO_NUM,
     read_coco,
     read_dpg,
     read_drawbench,
@@ -31,12 +32,14 @@ class Public:
     Attributes:
         member: the file inside, where ``url`` is a zip archive.
         licence: of the prompts, as published.
+        num: how many prompts it has; another number is another list, or a part of it.
     """
 
     url: str
     file: str
     licence: str
     read: Callable[[str], list[Prompt]]
+    num: int
     member: str | None = None
 
 
@@ -47,6 +50,7 @@ PUBLIC = {
         "drawbench.csv",
         "none stated by its authors (Google); the copy says Apache-2.0",
         read_drawbench,
+        200,
     ),
     "parti": Public(
         f"{_GITHUB}/google-research/parti/2c99f6652cbc7f0d0441aa91f4c7e7055bcb0071/"
@@ -54,24 +58,28 @@ PUBLIC = {
         "PartiPrompts.tsv",
         "Apache-2.0",
         read_parti,
+        1632,
     ),
     "geneval": Public(
         f"{_GITHUB}/djghosh13/geneval/main/prompts/evaluation_metadata.jsonl",
         "geneval.jsonl",
         "MIT",
         read_geneval,
+        553,
     ),
     "dpg": Public(
         f"{_GITHUB}/TencentQQGYLab/ELLA/main/dpg_bench/dpg_bench.csv",
         "dpg_bench.csv",
         "Apache-2.0",
         read_dpg,
+        1065,
     ),
     "coco2014": Public(
         "http://images.cocodataset.org/annotations/annotations_trainval2014.zip",
         "captions_val2014.json",
         "CC BY 4.0 (annotations)",
         read_coco,
+        COCO_NUM,
         "annotations/captions_val2014.json",
     ),
     "coco2017": Public(
@@ -79,6 +87,7 @@ PUBLIC = {
         "captions_val2017.json",
         "CC BY 4.0 (annotations)",
         read_coco,
+        COCO_NUM,
         "annotations/captions_val2017.json",
     ),
 }
@@ -87,14 +96,20 @@ PUBLIC = {
 def public_suite(name: str, folder: Path | None = None) -> Suite:
     """A suite of ``PUBLIC``, its file fetched if it is not in ``folder`` (the user's cache) yet.
 
-    Raises: RelayError if it can neither be found nor fetched, or has another form.
+    Raises: RelayError if it can neither be found nor fetched, or has another form or number of
+        prompts. What was fetched is not kept then.
     """
     suite = PUBLIC[name]
-    path = fetch(suite.url, (folder or cache_folder()) / suite.file, suite.member)
-    try:
+
+    def read(path: Path) -> list[Prompt]:
         prompts = suite.read(path.read_text(encoding="utf-8-sig"))
-        if not prompts:
-            raise ValueError("it holds no prompt")
+        if len(prompts) != suite.num:
+            raise ValueError(f"it holds {len(prompts)} prompts, not {suite.num}")
+        return prompts
+
+    path = fetch(suite.url, (folder or cache_folder()) / suite.file, suite.member, read)
+    try:
+        prompts = read(path)
     except (ValueError, OSError) as error:
         raise RelayError(
             f"{path} is not the file of {name}: {error}; delete it, and it is fetched again from "

@@ -15,13 +15,15 @@ const $ = (id) => document.getElementById(id);
 const images = [...document.querySelectorAll("#pictures img")];
 const address = (token) => `pictures/${token}`;
 const open = (turn) => QUESTIONS.find((question) => !(question in turn.answers));
+const passed = new Set(); // turns with a picture that cannot be shown; a fresh page tries again
 const firstOpen = () => {
-  const index = turns.findIndex(open);
+  const index = turns.findIndex((turn) => open(turn) && !passed.has(turn));
   return index < 0 ? turns.length : index;
 };
 
 let at = firstOpen();
 let asked = at < turns.length ? open(turns[at]) : null;
+let unseen = [false, false]; // sides whose picture cannot be shown
 let shownAt = Infinity; // keys pressed before a pair was to be seen are not meant for it
 let work = Promise.resolve(); // one thing after the other, so that fast keys are not lost
 let unsaved = 0;
@@ -40,6 +42,7 @@ async function showPair() {
   const turn = turns[at];
   $("turn").hidden = !turn;
   $("done").hidden = Boolean(turn);
+  unseen = [false, false];
   if (turn) {
     $("prompt").textContent = turn.prompt;
     $("prompt").classList.toggle("long", turn.prompt.length > LONG_PROMPT);
@@ -51,7 +54,9 @@ async function showPair() {
     });
     mark();
     // Together, or the picture that is there first would be looked at first.
-    await Promise.allSettled(images.map((image) => image.decode()));
+    const decoded = await Promise.allSettled(images.map((image) => image.decode()));
+    unseen = decoded.map(({ status }) => status === "rejected");
+    mark();
     $("pictures").classList.remove("loading");
     preloaded.clear();
     turns.slice(at + 1, at + 1 + PRELOADED).forEach((next) => next.tokens.forEach(preload));
@@ -68,6 +73,8 @@ function mark() {
   $("count").textContent = turn ? `Pair ${at + 1} of ${turns.length}` : `${done} of ${turns.length}`;
   $("progress").max = turns.length;
   $("progress").value = done;
+  $("pass").hidden = !unseen.includes(true);
+  document.querySelectorAll(".unseen").forEach((text, side) => { text.hidden = !unseen[side]; });
   $("back").disabled = at === 0 && (!asked || asked === QUESTIONS[0]);
   for (const field of document.querySelectorAll("fieldset")) {
     const { question } = field.dataset;
@@ -75,23 +82,32 @@ function mark() {
     for (const button of field.querySelectorAll("button")) {
       const pressed = Boolean(turn) && turn.answers[question] === button.dataset.choice;
       button.setAttribute("aria-pressed", String(pressed));
+      button.disabled = unseen.includes(true);
     }
   }
 }
 
 async function answer(question, choice, pressedAt) {
   const turn = turns[at];
-  if (!turn || pressedAt < shownAt) return;
+  if (!turn || unseen.includes(true) || pressedAt < shownAt) return;
   question ??= asked;
   await save({ pair: turn.pair, left: turn.tokens[0], question, choice });
   turn.answers[question] = choice;
   asked = open(turn) ?? null;
   mark();
-  if (!asked) {
-    at = firstOpen();
-    asked = at < turns.length ? open(turns[at]) : null;
-    await showPair();
-  }
+  if (!asked) await showNext();
+}
+
+async function showNext() {
+  at = firstOpen();
+  asked = at < turns.length ? open(turns[at]) : null;
+  await showPair();
+}
+
+async function pass(pressedAt) {
+  if (!unseen.includes(true) || pressedAt < shownAt) return;
+  passed.add(turns[at]);
+  await showNext();
 }
 
 async function back(pressedAt) {
@@ -170,6 +186,7 @@ for (const field of document.querySelectorAll("fieldset")) {
   $(side).addEventListener("click", (event) => then(() => answer(null, side, event.timeStamp)));
 });
 $("back").addEventListener("click", (event) => then(() => back(event.timeStamp)));
+$("pass").addEventListener("click", (event) => then(() => pass(event.timeStamp)));
 window.addEventListener("beforeunload", warn);
 
 then(showPair);
