@@ -72,11 +72,20 @@ def test_a_missing_tensor_is_named_rather_than_made_up(
         RelayPipeline.from_pretrained(broken)
 
 
-def test_damaged_weights_are_one_line(broken: Path) -> None:
-    (broken / "base_unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"damaged" * 99)
-    with pytest.raises(RelayError, match="cannot be opened") as refusal:
+@pytest.mark.parametrize("part", ["text_encoder", "vae", "base_unet"])
+@pytest.mark.parametrize("cut", [True, False], ids=["cut off", "overwritten"])
+def test_a_damaged_file_of_weights_is_named_in_one_line(broken: Path, part: str, cut: bool) -> None:
+    (file,) = (broken / part).glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if cut else b"damaged" * 99)
+    with pytest.raises(RelayError, match="is cut off, damaged") as refusal:
         RelayPipeline.from_pretrained(broken)
-    assert "\n" not in str(refusal.value)
+    assert str(file) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_tokenizer_without_its_vocabulary_is_named(broken: Path) -> None:
+    (broken / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(RelayError, match=r"tokenizer/ holds neither tokenizer\.json nor spiece"):
+        RelayPipeline.from_pretrained(broken)
 
 
 def test_another_pipeline_is_no_cascade(broken: Path) -> None:
