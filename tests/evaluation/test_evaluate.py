@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -144,6 +145,47 @@ def test_the_command_measures_a_cascade_on_held_out_scenes(
     (suite,) = json.loads(Path("run/scores.json").read_text())["models"][0]["suites"].values()
     assert [row["seed"] for row in suite["pictures"]] == list(range(6))
     assert Path("run/grid.png").is_file() and Path("run/report.html").is_file()
+
+
+def test_two_models_are_told_apart_or_not(
+    cascade_folder: Path, judge_folder: Path, tmp_path: Path
+) -> None:
+    tools = Instruments(CPU, judge=open_judge(judge_folder, CPU))
+    entries = [Entry(name, str(cascade_folder), options={"steps": 2}) for name in ("one", "again")]
+    suites = [tasks_suite(World.small(), 2)]
+    result = evaluate(entries, suites, Settings(1, 0, 2), tmp_path, tools)
+    one, again = (model["suites"]["tasks"]["differences"] for model in result["models"])
+    assert result["against"] == "one" and one == {}
+    assert {"facts", "everything"} <= set(again["questions"]) and again["tasks"]
+    for found in (*again["questions"].values(), *again["tasks"].values()):
+        assert (found["value"], found["word"]) == (0.0, "undecided")
+    for name in ("scores.md", "report.html"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "tasks: differences from one" in text and "undecided" in text
+
+
+def test_what_cannot_be_measured_ends_the_run_before_pictures_are_made(
+    cascade_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("1.png")
+    Path("all.txt").write_text("a fox\n")
+    some = ['{"prompt": "a fox", "reference": "1.png"}', '{"prompt": "an owl"}']
+    Path("some.jsonl").write_text("\n".join(some))
+    Path("scorer.py").write_text("raise SystemExit('no weights here')")
+    command = ["evaluate", "--model", str(cascade_folder), "--out", "run", "--suite"]
+    for options, line in [
+        (["all.txt", "--reference", "all=."], "give --inception inception-2015-12-05.pt"),
+        (["some.jsonl"], "1 prompts have no reference picture and others have"),
+        (["all.txt", "--scorer", f"x={sys.executable} scorer.py"], "x failed: no weights here"),
+    ]:
+        assert main([*command, *options]) == 2
+        error = capsys.readouterr().err
+        assert line in error and error.count("\n") == 1
+        assert not Path("run/pictures").exists()
 
 
 @pytest.mark.parametrize(
