@@ -135,7 +135,7 @@ def test_sizes_are_kept_until_a_file_changes(
     first = Index.of(open_records(str(folder)))
     assert list(cache_folder().glob("*.index.npz"))
     with monkeypatch.context() as patch:
-        patch.setattr("relay_diffusion.data.pictures.index._read", None)  # must not be needed
+        patch.setattr("relay_diffusion.data.pictures.index.measure", None)  # must not be needed
         again = Index.of(open_records(str(folder)))
     assert again.widths.tolist() == first.widths.tolist() == [40, 40, 64, 50]
     changed = folder / "part0" / "000.png"

@@ -123,6 +123,8 @@ def recaption(
         budget=budget,
     )
     records = open_records(data)
+    for bad in records.broken():
+        raise RelayError(f"{bad}: captions are written into whole shards only; move it away")
     adder(records, field)  # what cannot be written need not be asked
     path = journal or journal_path(records, field)
     if dry_run:

@@ -33,7 +33,7 @@ class Collection:
         min_size: pictures with a shorter side are left out.
         held_out: share kept from training, see :func:`parts`.
     Attributes:
-        bad: what was left out; more may turn up when pictures are decoded.
+        bad: what was left out, broken shards among it; more may turn up when pictures are decoded.
     Raises: RelayError if fewer than two records can be used, or ``captions`` does not fit.
     """
 
@@ -58,8 +58,8 @@ class Collection:
             size = f"{self.widths[i]}x{self.heights[i]}, needs {min_size}x{min_size}"
             faults.setdefault(i, PictureFault("too small", size))
         self.bad = [
-            BadRecord(records.key(i), fault.kind, fault.detail)
-            for i, fault in sorted(faults.items())
+            *records.broken(),
+            *(BadRecord(records.key(i), f.kind, f.detail) for i, f in sorted(faults.items())),
         ]
         usable = np.setdiff1d(np.arange(len(records)), np.fromiter(faults, np.int64))
         self._report()
@@ -89,12 +89,9 @@ class Collection:
             where = f"; listed in {path}"
         except OSError:
             where = f"; the first is {self.bad[0]}"
+        num = len(self.bad) - len(self.records.broken())
         log.warning(
-            "left out %d of %d pictures: %s%s",
-            len(self.bad),
-            len(self.records),
-            self._counts(),
-            where,
+            "left out %d of %d pictures: %s%s", num, len(self.records), self._counts(), where
         )
 
 

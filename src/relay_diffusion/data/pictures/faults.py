@@ -8,6 +8,7 @@ from typing import Literal
 Kind = Literal[
     "not a picture",
     "no picture",
+    "broken shard",
     "unreadable",
     "truncated",
     "broken",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,29 +34,40 @@ class Index:
 
     @classmethod
     def of(cls, records: Records) -> Index:
-        """Read from the cache, or from the header of every picture."""
-        arrays = kept("index", records.files(), lambda: _read(records))
-        return cls(
-            arrays["heights"],
-            arrays["widths"],
-            arrays["fields"],
-            [frozenset(names) for names in unpacked(arrays["field_sets"])],
-            {i: PictureFault(kind, detail) for i, kind, detail in unpacked(arrays["faults"])},
-        )
+        """Part by part, read from the cache, or from the header of every picture."""
+        num = len(records)
+        heights, widths = np.zeros(num, np.int32), np.zeros(num, np.int32)
+        fields = np.zeros(num, np.int32)
+        field_sets: dict[frozenset[str], int] = {}
+        faults: dict[int, PictureFault] = {}
+        with tqdm(total=num, desc="measuring", disable=None, leave=False, delay=1) as bar:
+            for files, part in records.parts():
+                arrays = kept("index", files, partial(_read, records, part, bar))
+                bar.update(part.stop - bar.n)
+                inside = slice(part.start, part.stop)
+                heights[inside], widths[inside] = arrays["heights"], arrays["widths"]
+                sets = [frozenset(names) for names in unpacked(arrays["field_sets"])]
+                common = [field_sets.setdefault(names, len(field_sets)) for names in sets]
+                fields[inside] = np.array(common, np.int32)[arrays["fields"]]
+                for i, kind, detail in unpacked(arrays["faults"]):
+                    faults[part.start + i] = PictureFault(kind, detail)
+        return cls(heights, widths, fields, list(field_sets), faults)
 
 
-def _read(records: Records) -> Arrays:
-    num = len(records)
+def _read(records: Records, part: range, bar: Any) -> Arrays:
+    """Of some records, counted from the first of them."""
+    num = len(part)
     heights, widths = np.zeros(num, np.int32), np.zeros(num, np.int32)
     fields = np.zeros(num, np.int32)
     field_sets: dict[tuple[str, ...], int] = {(): 0}
     faults = []
-    for i in tqdm(range(num), desc="measuring pictures", disable=None, leave=False):
+    for i, record in enumerate(part):
+        bar.update()
         try:
-            captions = records.texts(i).captions
+            captions = records.texts(record).captions
             if not captions:
                 raise PictureFault("no caption")
-            with records.open(i) as file:
+            with records.open(record) as file:
                 heights[i], widths[i] = measure(file)
         except PictureFault as fault:
             faults.append([i, fault.kind, fault.detail])

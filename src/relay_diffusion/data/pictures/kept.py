@@ -5,12 +5,13 @@ In the cache rather than beside the data, which may be read-only, shared, or its
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +33,60 @@ def cache_folder() -> Path:
 def kept(kind: str, files: Iterable[Path], build: Callable[[], Arrays]) -> Arrays:
     """``build()``, or what it gave when the files had the same sizes and times of change.
 
-    A cache that cannot be written costs the time of building, and a line that says so.
+    Of several processes that want it one builds, and the others wait and take what it wrote. A
+    cache that cannot be written costs the time of building, and a line that says so.
     """
     name, state = fingerprint(files)
     path = cache_folder() / f"{name}.{kind}.npz"
-    stamp = np.frombuffer(state.encode(), np.uint8)
+    found = _found(path, state)
+    if found is not None:
+        return found
+    with _alone(path.with_suffix(".lock")):
+        found = _found(path, state)  # by the process that was waited for
+        if found is not None:
+            return found
+        arrays = build()
+        stamp = np.frombuffer(state.encode(), np.uint8)
+        try:
+            with put(path) as new, new.open("wb") as file:
+                np.savez(file, state=stamp, **arrays)  # type: ignore[arg-type]
+        except OSError as error:
+            log.warning("%s not written (%s), so it is made again each time", path, error.strerror)
+        return arrays
+
+
+def _found(path: Path, state: str) -> Arrays | None:
+    """What is in ``path``, if it is of this state."""
     try:
         with np.load(path) as found:
-            if np.array_equal(found["state"], stamp):
-                return {key: found[key] for key in found.files if key != "state"}
+            if found["state"].tobytes() != state.encode():
+                return None
+            return {key: found[key] for key in found.files if key != "state"}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # none yet, or one that was cut short
-    arrays = build()
+        return None  # none yet, or one that was cut short
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time, where files can be locked; the others wait. The end of a process,
+    however it comes, ends its lock."""
     try:
+        import fcntl
+
         path.parent.mkdir(parents=True, exist_ok=True)
-        with put(path) as new, new.open("wb") as file:
-            np.savez(file, state=stamp, **arrays)  # type: ignore[arg-type]
-    except OSError as error:
-        log.warning("%s not written (%s), so it is made again each time", path, error.strerror)
-    return arrays
+        file = path.open("w")
+    except (ImportError, OSError):
+        yield  # Windows, or a cache that cannot be written: each for itself
+        return
+    with file:
+        # Some network disks know no locks.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            # Whoever waits for this very file finds what was built, and builds no more.
+            path.unlink(missing_ok=True)
 
 
 def fingerprint(files: Iterable[Path]) -> tuple[str, str]:

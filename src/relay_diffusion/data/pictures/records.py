@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from relay_diffusion.data.pictures.faults import PictureFault
+from relay_diffusion.data.pictures.faults import BadRecord, PictureFault
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Of picture files."""
@@ -79,6 +79,15 @@ class Records(abc.ABC):
     @abc.abstractmethod
     def place(self, i: int) -> Place:
         """Where its captions are written."""
+
+    def broken(self) -> Sequence[BadRecord]:
+        """Files that could not be read to their end, and why; what is behind is not here."""
+        return ()
+
+    def parts(self) -> Iterable[tuple[Sequence[Path], range]]:
+        """Files, and the records that depend on these alone: what was found out about them stays
+        true when other files change."""
+        return [(list(self.files()), range(len(self)))]
 
     @abc.abstractmethod
     def files(self) -> Iterable[Path]:

@@ -10,17 +10,18 @@ The same shards stream with ``webdataset`` elsewhere; the format is unchanged.
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
 
-from relay_diffusion.data.pictures.faults import PictureFault
+from relay_diffusion.data.pictures.faults import BadRecord, PictureFault
 from relay_diffusion.data.pictures.kept import Arrays, kept, packed, unpacked
 from relay_diffusion.data.pictures.records import SUFFIXES, Place, Records, Texts, sidecar_texts
+from relay_diffusion.data.pictures.window import window
 from relay_diffusion.errors import RelayError
 
 PARTS = ("picture", "txt", "json")
@@ -30,18 +31,39 @@ class ShardRecords(Records):
     """Samples of tar files in order. A member belongs to the sample of its name up to the first dot
     of its last part; samples without a picture are passed over, as are members of other kinds.
 
-    Raises: RelayError if a file is no plain tar (compressed ones have no offsets), or none has a
-        picture.
+    A file that breaks off is read up to there, and one that is no plain tar (compressed ones have
+    no offsets) not at all; ``broken`` names both.
+
+    Raises: RelayError if none has a picture.
     """
 
     def __init__(self, shards: Sequence[Path]) -> None:
         self._shards = list(shards)
-        arrays = kept("members", self._shards, lambda: _members(self._shards))
-        self._keys: list[str] = unpacked(arrays["keys"])
-        self._shard = arrays["shard"]
-        self._offsets = arrays["offsets"]  # (N, parts), -1 where there is none
-        self._sizes = arrays["sizes"]
+        self._keys: list[str] = []
+        self._parts: list[tuple[Sequence[Path], range]] = []
+        self._broken: list[BadRecord] = []
+        tables = []
+        for path in self._shards:
+            try:
+                arrays = kept("samples", [path], partial(_samples, path))
+            except OSError as error:  # not kept: it may be there the next time
+                arrays = _as_arrays([], f"cannot be read: {error.strerror}")
+            first = len(self._keys)
+            self._keys += unpacked(arrays["keys"])
+            self._parts.append(([path], range(first, len(self._keys))))
+            tables.append(arrays["places"])
+            why = unpacked(arrays["broken"])
+            if why:
+                self._broken.append(BadRecord(str(path), "broken shard", why))
+        lengths = [len(part) for _, part in self._parts]
+        self._shard = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+        self._places = np.concatenate(tables)  # (N, parts, 2), offset -1 where there is none
         if not self._keys:
+            if self._broken:
+                raise RelayError(
+                    f"{self._broken[0].key} is not a whole, uncompressed tar file: "
+                    f"{self._broken[0].detail}"
+                )
             raise RelayError(f"no pictures in {shards[0]} and its like; members are KEY.jpg, ...")
 
     def __len__(self) -> int:
@@ -54,9 +76,11 @@ class ShardRecords(Records):
         return sidecar_texts(self._part(i, "txt"), self._part(i, "json"))
 
     def open(self, i: int) -> BinaryIO:
-        data = self._part(i, "picture")
-        assert data is not None
-        return io.BytesIO(data)
+        path, offset, size = self._place(i, "picture")
+        try:
+            return window(path, offset, size)
+        except OSError as error:
+            raise PictureFault("unreadable", str(error.strerror)) from error
 
     def place(self, i: int) -> Place:
         return Place(self._shards[self._shard[i]], self._keys[i])
@@ -64,46 +88,60 @@ class ShardRecords(Records):
     def files(self) -> Iterable[Path]:
         return self._shards
 
+    def parts(self) -> Iterable[tuple[Sequence[Path], range]]:
+        return self._parts
+
+    def broken(self) -> Sequence[BadRecord]:
+        return self._broken
+
     def _part(self, i: int, part: str) -> bytes | None:
-        column = PARTS.index(part)
-        offset, size = int(self._offsets[i, column]), int(self._sizes[i, column])
+        path, offset, size = self._place(i, part)
         if offset < 0:
             return None
         try:
-            with self._shards[self._shard[i]].open("rb") as file:
-                file.seek(offset)
-                return file.read(size)
+            with window(path, offset, size, size) as file:
+                return file.read()
         except OSError as error:
             raise PictureFault("unreadable", str(error.strerror)) from error
 
+    def _place(self, i: int, part: str) -> tuple[Path, int, int]:
+        """File, offset and size of a part of a sample."""
+        offset, size = self._places[i, PARTS.index(part)].tolist()
+        return self._shards[self._shard[i]], offset, size
 
-def _members(shards: Sequence[Path]) -> Arrays:
-    """Where the parts of each sample lie."""
-    keys: list[str] = []
-    shard: list[int] = []
-    places: list[list[tuple[int, int]]] = []
-    for number, path in enumerate(shards):
-        samples: dict[str, dict[str, tuple[int, int]]] = {}
+
+def _samples(path: Path) -> Arrays:
+    """Where the parts of each sample lie. Raises: OSError."""
+    samples: dict[str, dict[str, tuple[int, int]]] = {}
+    key = broken = ""
+    with path.open("rb", buffering=tarfile.BLOCKSIZE) as file:
         try:
-            with tarfile.open(path, "r:") as tar:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in tar:
                     key, part = sample_of(member)
                     if part:
                         place = (member.offset_data, member.size)
                         samples.setdefault(key, {}).setdefault(part, place)
-        except (OSError, tarfile.TarError) as error:
-            raise RelayError(f"{path} is not a whole, uncompressed tar file: {error}") from error
-        for key, parts in samples.items():
-            if "picture" in parts:
-                keys.append(key)
-                shard.append(number)
-                places.append([parts.get(part, (-1, 0)) for part in PARTS])
-    table = np.array(places, np.int64).reshape(-1, len(PARTS), 2)
+                # A header that is none ends the loop as the end does, which is zeros, or no more.
+                file.seek(tar.offset)
+                if any(file.read(tarfile.BLOCKSIZE)):
+                    broken = f"no header of a member at byte {tar.offset}"
+        except tarfile.TarError as error:
+            broken = str(error)
+    if broken:
+        samples.pop(key, None)  # the last before the break may lack a part, or the end of one
+        last = f"{key} on" if key else "the first on"
+        broken = f"{broken}; not read from {last}"
+    whole = {key: parts for key, parts in samples.items() if "picture" in parts}
+    return _as_arrays(list(whole.items()), broken)
+
+
+def _as_arrays(samples: Sequence[tuple[str, dict[str, tuple[int, int]]]], broken: str) -> Arrays:
+    places = [[parts.get(part, (-1, 0)) for part in PARTS] for _, parts in samples]
     return {
-        "keys": packed(keys),
-        "shard": np.array(shard, np.int32),
-        "offsets": table[:, :, 0],
-        "sizes": table[:, :, 1],
+        "keys": packed([key for key, _ in samples]),
+        "places": np.array(places, np.int64).reshape(-1, len(PARTS), 2),
+        "broken": packed(broken),
     }
 
 

@@ -192,6 +192,8 @@ def _finish(job: Job, plan: Plan, records: Records, numbers: range, faults: Faul
         json.dumps({"key": records.key(i), "reason": fault.kind, "detail": fault.detail})
         for i, fault in sorted(faults.items())
     ]
+    broken = records.broken()
+    lines += [json.dumps({"key": b.key, "reason": b.kind, "detail": b.detail}) for b in broken]
     put_text(job.out / LEFT_OUT, "".join(f"{line}\n" for line in lines))
     manifest = Manifest(
         settings=plan.settings,
@@ -202,7 +204,7 @@ def _finish(job: Job, plan: Plan, records: Records, numbers: range, faults: Faul
         fields=tuple(sorted(fields)),
         buckets=tuple((bucket.height, bucket.width) for bucket in job.settings.buckets),
         shards=tuple(shards),
-        left_out=_counts(faults),
+        left_out=_counts(faults) | ({broken[0].kind: len(broken)} if broken else {}),
         captions=dict(sorted(captions.items())),
     )
     put_text(job.out / MANIFEST, json.dumps(to_dict(manifest), indent=2) + "\n")
