@@ -104,6 +104,8 @@ def test_low_memory_makes_nearly_the_same_picture(generate, tmp_path: Path) -> N
         (["generate", "a", "--from", "none.png"], "there is no picture none.png"),
         (["generate", "--prompts", "none.txt"], "none.txt cannot be read"),
         (["generate", "a", "--steps", "0"], "0 steps"),
+        (["generate", "a", "--seed", str(2**63)], "'--seed': Input should be less than or equal"),
+        (["generate", "a", "--seed", str(2**63 - 1), "--num", "2"], "goes past the last seed"),
         (["upscale", "none.png"], "there is no picture none.png"),
     ],
 )

@@ -51,7 +51,8 @@ def evaluate(
         str | None,
         typer.Option(help="SIDE or WIDTHxHEIGHT of models, not of peers. (default: their own)"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first picture.")] = 0,
+    # All the other pictures have larger seeds, and torch takes none above 2**64.
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of the first picture.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures made at once.")] = 8,
     steps: Annotated[int | None, typer.Option(help="Base steps of models.")] = None,
     relay_steps: Annotated[int | None, typer.Option(help="Relay steps of models.")] = None,

@@ -18,6 +18,8 @@ from relay_diffusion.errors import RelayError
 OF_THE_MODEL = ("num_inference_steps", "num_relay_steps", "guidance_scale", "solver", "eta")
 """Parameters of a picture that another model has its own of."""
 
+LAST_SEED = 2**63 - 1
+
 
 def generate(
     prompt: Annotated[
@@ -34,7 +36,8 @@ def generate(
     ] = None,
     num: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 1,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of the first picture, then +1. (default: random)")
+        int | None,
+        typer.Option(min=0, max=LAST_SEED, help="Of the first picture, then +1. (default: random)"),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Of the base stage.")] = None,
     relay_steps: Annotated[int | None, typer.Option(help="Of each relay stage.")] = None,
@@ -121,6 +124,11 @@ def generate(
     for name, value in given.items():
         if value is None and before is not None and name not in its_own:
             given[name] = getattr(before, name)
+    if (given["seed"] or 0) > LAST_SEED + 1 - num:
+        raise RelayError(
+            f"--seed {given['seed']} with --num {num} goes past the last seed, {LAST_SEED}: "
+            f"give {LAST_SEED + 1 - num} or less"
+        )
 
     import torch
 
