@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import PipelineQuantizationConfig, TorchAoConfig
 from safetensors.torch import load_file, save_file
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.pipelines.assemble import assemble
 from relay_diffusion.pipelines.cascade import RelayPipeline
+from relay_diffusion.pipelines.folder import check_weights
 
 from .tiny import generators
 
@@ -80,6 +82,32 @@ def test_a_damaged_file_of_weights_is_named_in_one_line(broken: Path, part: str,
     with pytest.raises(RelayError, match="is cut off, damaged") as refusal:
         RelayPipeline.from_pretrained(broken)
     assert str(file) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_the_tensors_of_a_quantised_network_have_other_names(broken: Path) -> None:
+    folder = broken / "relay_unet"
+    network = torch.nn.Linear(2, 2)
+    with pytest.raises(RelayError, match="lacks weights of the network: weight, bias"):
+        check_weights(folder, network)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "torchao"}
+    (folder / "config.json").write_text(json.dumps(config))
+    check_weights(folder, network)
+
+
+def test_a_cascade_saved_quantised_opens_again(cascade_folder: Path, tmp_path: Path) -> None:
+    quantization = pytest.importorskip("torchao.quantization")
+    kind = TorchAoConfig(quantization.Int8WeightOnlyConfig())
+    config = PipelineQuantizationConfig(quant_mapping={"base_unet": kind, "relay_unet": kind})
+    pipe = RelayPipeline.from_pretrained(
+        cascade_folder, dtype=torch.float32, quantization_config=config
+    )
+    pipe.save_pretrained(tmp_path / "saved")
+    opened = RelayPipeline.from_pretrained(tmp_path / "saved", dtype=torch.float32)
+    first, again = (
+        one(PROMPT, generator=generators(0), output_type="pt").images for one in (pipe, opened)
+    )
+    assert torch.equal(first, again)
 
 
 def test_a_tokenizer_without_its_vocabulary_is_named(broken: Path) -> None:

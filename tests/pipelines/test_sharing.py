@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 
 from relay_diffusion.data.prepare.cascade import open_vae, read_encoders
 from relay_diffusion.errors import RelayError
@@ -50,6 +51,21 @@ def siblings(cascade_folder: Path, distilled: RelayPipeline, tmp_path: Path) -> 
         **{name: distilled.config[name] for name in SETTINGS},
     )
     return full, tmp_path / "fast"
+
+
+def test_shared_parts_are_quantised_as_asked(
+    siblings: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    plain = DiffusionPipeline.from_pretrained.__func__  # type: ignore[attr-defined]
+
+    def open_plain(cls: Any, folder: Path, **kwargs: Any) -> Any:
+        asked[folder.name] = kwargs.pop("quantization_config", None)
+        return plain(cls, folder, **kwargs)
+
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", classmethod(open_plain))
+    RelayPipeline.from_pretrained(siblings[1], quantization_config="int8")
+    assert asked == {"full": "int8", "fast": "int8"}
 
 
 def test_a_sibling_stores_its_networks_only_and_opens_whole(

@@ -118,8 +118,9 @@ class CascadeComponents(DiffusionPipeline):
                 else float32. The VAE is opened in float32 (that of SDXL overflows in float16)
                 unless a table names its dtype: ``{"default": ..., "vae": torch.float16}``.
             torch_dtype: what diffusers used to call it.
-            kwargs: as ``DiffusionPipeline.from_pretrained`` takes them; a part given as None is
-                not opened (``text_encoder=None`` where prompts come as ``prompt_embeds``).
+            kwargs: as ``DiffusionPipeline.from_pretrained`` takes them (``quantization_config``
+                quantises shared parts too); a part given as None is not opened
+                (``text_encoder=None`` where prompts come as ``prompt_embeds``).
         Raises: RelayError for a folder that is no cascade, naming the file that is missing.
         """
         folder = resolve(fast_sibling_of(name_or_path) if fast else name_or_path)
@@ -128,15 +129,22 @@ class CascadeComponents(DiffusionPipeline):
         given = dict(kwargs)
         for owner, shared in shared_parts(folder).items():
             # Of the other cascade, no more than what is missing here.
-            unwanted: dict[str, Any] = dict.fromkeys(set(PARTS) - {"scheduler", *shared})
-            lender = cls.from_pretrained(owner, dtype=dtypes, **unwanted)
+            taken: dict[str, Any] = dict.fromkeys(set(PARTS) - {"scheduler", *shared})
+            if kwargs.get("quantization_config"):
+                taken["quantization_config"] = kwargs["quantization_config"]
+            lender = cls.from_pretrained(owner, dtype=dtypes, **taken)
             given |= {part: getattr(lender, part) for part in shared if part not in kwargs}
+        low_rank = {part: of for part, of in differences(folder).items() if part not in kwargs}
+        if low_rank and kwargs.get("quantization_config"):
+            warn_once(
+                f"{', '.join(low_rank)} of {folder} are stored as differences and not quantised: "
+                "save the cascade whole with save_pretrained, and open that"
+            )
         given |= {
             part: open_low_rank(
                 folder / part, teacher, dtypes.get(part, dtypes.get("default", torch.float32))
             )
-            for part, teacher in differences(folder).items()
-            if part not in kwargs
+            for part, teacher in low_rank.items()
         }
         try:
             pipe = super().from_pretrained(folder, dtype=dtypes, **given)
