@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from relay_diffusion.config import to_dict
@@ -21,8 +23,8 @@ from relay_diffusion.training.throughput import peak_flops
 
 
 class Journal:
-    """Writes into the recipe's folder, and to Weights & Biases if the recipe
-    names a project, in the main process only; a context manager.
+    """Writes into the recipe's folder, for TensorBoard too if that is installed, and to Weights &
+    Biases if the recipe names a project, in the main process only; a context manager.
 
     Args:
         recipe: of the run.
@@ -52,7 +54,10 @@ class Journal:
         )
         log = folder / "log.jsonl" if main else os.devnull
         self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start) if main else None
+        self._main = main
+        self._board = _board(folder / "tensorboard", start) if main else None
+        if main and self._board is None:
+            self.say(start, "no TensorBoard: pip install tensorboard to have it")
         self._begun = time.perf_counter()
         self._since = self._begun
         self._steps = 0
@@ -121,27 +126,46 @@ class Journal:
 
     def pictures(self, step: int, x: Tensor, columns: int) -> None:
         """A grid, as PNG and in TensorBoard. x (N, 3, H, W) in [-1, 1]."""
-        if self._board is None:
+        if not self._main:
             return
         sheet = grid(x, columns)
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)
         Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(folder / f"step-{step:08d}.png")
-        self._board.add_image("samples", sheet, step)
+        if self._board is not None:
+            self._board.add_image("samples", sheet, step)
 
     def _line(self, line: dict[str, Any]) -> None:
         self._log.write(json.dumps(line) + "\n")
         self._log.flush()
 
 
+def _board(folder: Path, start: int) -> Any:
+    """Where TensorBoard reads, or None if it is not installed. Steps from ``start`` on that are
+    there already go."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=start)
+
+
 def _weights_and_biases(recipe: Recipe) -> Any:
-    """A run there, to which everything for TensorBoard goes too; it must be begun before that."""
+    """A run there, to which everything for TensorBoard goes too; it must be begun before that. A
+    run that is resumed here goes on there, by the id that is kept in its folder."""
     try:
         import wandb
     except ImportError as error:
         raise RelayError("run.wandb needs Weights & Biases: pip install wandb") from error
+    if find_spec("tensorboard") is None:
+        raise RelayError("run.wandb is fed through TensorBoard: pip install tensorboard")
     recipe.folder.mkdir(parents=True, exist_ok=True)
+    kept = recipe.folder / "wandb_id"
+    if not kept.exists():
+        kept.write_text(secrets.token_hex(4))
     return wandb.init(
+        id=kept.read_text(),
+        resume="allow",
         project=recipe.run.wandb,
         name=recipe.run.name,
         config=to_dict(recipe),

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderDC, AutoencoderKL, ModelMixin, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import save
 from torch import nn
-from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.models.low_rank import is_difference
@@ -96,6 +95,9 @@ def build_vae(spec: str | Mapping[str, Any]) -> Any:
 
 def build_text_encoder(spec: str | Mapping[str, Any], vocab_size: int) -> Any:
     """A T5 encoder; the size of its vocabulary is the tokenizer's where the table is silent."""
+    # Not above: training of networks without text does without transformers.
+    from transformers import T5Config, T5EncoderModel
+
     if isinstance(spec, str):
         return _without_dropout(_open(T5EncoderModel, spec, "model.text_encoder"))
     arguments = {"vocab_size": vocab_size, "dropout_rate": 0.0, **spec}
@@ -153,6 +155,8 @@ def place(module: nn.Module, run: Run, device: torch.device) -> None:
 
 def load_tokenizer(path: str) -> Any:
     """A tokenizer from its folder."""
+    from transformers import PreTrainedTokenizerFast
+
     if not (Path(path) / "tokenizer.json").is_file():
         raise RelayError(f"model.tokenizer: there is no {path}/tokenizer.json")
     return PreTrainedTokenizerFast.from_pretrained(path)
@@ -185,7 +189,7 @@ def save_half(module: Any, folder: Path) -> None:
         name: tensor.detach().to("cpu", torch.float16).contiguous()
         for name, tensor in state.items()
     }
-    if isinstance(module, T5EncoderModel):
+    if not isinstance(module, ModelMixin):  # of transformers
         weights.pop("encoder.embed_tokens.weight", None)  # the same tensor as shared.weight
         config = copy.deepcopy(module.config)
         config.architectures, config.dtype = ["T5EncoderModel"], "float16"
@@ -241,8 +245,8 @@ def _open(cls: Any, path: str, where: str) -> Any:
             "its cascade that is whole, RelayPipeline.from_pretrained(...).save_pretrained(...)"
         )
     if _on_meta():
-        if cls is T5EncoderModel:
-            return cls(T5Config.from_dict(config))
+        if not issubclass(cls, ModelMixin):  # of transformers
+            return cls(cls.config_class.from_dict(config))
         return cls.from_config(config)
     try:
         return cls.from_pretrained(path).float()
