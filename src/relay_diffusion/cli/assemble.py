@@ -43,7 +43,13 @@ def assemble(
     from relay_diffusion.data.scenes.words import words_of
     from relay_diffusion.data.scenes.world import World
     from relay_diffusion.errors import RelayError
-    from relay_diffusion.models.folder import part_folder, read_index, read_json, related
+    from relay_diffusion.models.folder import (
+        TRAINED,
+        part_folder,
+        read_index,
+        read_json,
+        related,
+    )
     from relay_diffusion.pipelines.assemble import assemble as build
     from relay_diffusion.pipelines.assemble import distilled_defaults
     from relay_diffusion.pipelines.components import CascadeComponents
@@ -60,6 +66,8 @@ def assemble(
     if world is not None:
         config.setdefault("known_words", sorted(words_of(World.by_name(world))))
         config = {"world": world, "expander": "scenes", **config}
+    if (relay / TRAINED).is_file():
+        config = {**read_json(relay, relay / TRAINED), **config}
     # Students come without, and share it.
     own: dict[str, Any] = {
         part: base / part for part in ("text_encoder", "tokenizer") if (base / part).is_dir()

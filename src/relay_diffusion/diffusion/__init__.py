@@ -12,11 +12,20 @@ from relay_diffusion.diffusion.distill import (
 from relay_diffusion.diffusion.guidance import guide, guided
 from relay_diffusion.diffusion.losses import base_loss, min_snr_weight, relay_loss
 from relay_diffusion.diffusion.prediction import Denoise, eps_to_denoised, v_to_denoised
-from relay_diffusion.diffusion.relay import base_start, relay_mean, relay_start, relay_step
+from relay_diffusion.diffusion.relay import (
+    Blur,
+    base_start,
+    relay_mean,
+    relay_start,
+    relay_step,
+    relay_tau,
+    relay_taus,
+)
 from relay_diffusion.diffusion.samplers import Callback, Solver, sample_base, sample_relay
 from relay_diffusion.diffusion.schedule import NoiseSchedule
 
 __all__ = [
+    "Blur",
     "Callback",
     "Denoise",
     "NoiseSchedule",
@@ -34,6 +43,8 @@ __all__ = [
     "relay_mean",
     "relay_start",
     "relay_step",
+    "relay_tau",
+    "relay_taus",
     "sample_base",
     "sample_relay",
     "truncated_snr_weight",

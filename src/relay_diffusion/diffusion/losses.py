@@ -11,7 +11,7 @@ from torch import Tensor
 
 from relay_diffusion.diffusion.numerics import per_sample, working_dtype
 from relay_diffusion.diffusion.prediction import Denoise
-from relay_diffusion.diffusion.relay import relay_mean
+from relay_diffusion.diffusion.relay import Blur, relay_mean, relay_tau
 from relay_diffusion.diffusion.schedule import NoiseSchedule
 
 
@@ -44,10 +44,11 @@ def relay_loss(
     eps: Tensor,
     schedule: NoiseSchedule,
     num_relay_train_steps: int = 500,
+    blur: Blur = "linear",
 ) -> Tensor:
     """Denoising loss of the relay stage (CogView3, arXiv:2403.05121, section 3.2).
 
-        z_t = (1 - tau) z_0 + tau z_lr + sigma_t eps,    tau = t / num_relay_train_steps
+        z_t = (1 - tau) z_0 + tau z_lr + sigma_t eps,    tau = tau(t / num_relay_train_steps)
         loss = mean over C, H, W of (D(z_t, sigma_t) - z_0)^2 / sigma_t^2
 
     so the network, still asked for z_0, also learns to undo the low resolution: for noise
@@ -58,6 +59,7 @@ def relay_loss(
         z_lr: latents of the low-resolution images after upsampling in pixel space, (B, C, H, W).
         t: training index, (B,) int64, 0..num_relay_train_steps-1.
         num_relay_train_steps: T_r, the index at which tau would reach 1.
+        blur: the schedule tau(u), see ``relay_tau``; linear is CogView3's.
     Returns: (B,), float32 (float64 for float64 latents).
     Raises: ValueError for an index at or above ``num_relay_train_steps`` (looked for on the CPU
         only) or outside the schedule.
@@ -69,7 +71,8 @@ def relay_loss(
             f"draw t from 0 to {num_relay_train_steps - 1}"
         )
     z_0 = z_0.to(working_dtype(z_0))
-    mean = relay_mean(z_0, z_lr.to(z_0.dtype), t.to(z_0.dtype) / num_relay_train_steps)
+    tau = relay_tau(t.to(z_0.dtype) / num_relay_train_steps, blur)
+    mean = relay_mean(z_0, z_lr.to(z_0.dtype), tau)
     return _loss(denoise, z_0, mean, sigma, eps)
 
 

@@ -2,9 +2,51 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal, TypeVar, get_args
+
 from torch import Tensor
 
 from relay_diffusion.diffusion.numerics import Scalar, per_sample
+
+Blur = Literal["linear", "cosine", "quadratic"]
+"""Blur schedules: how the relay fraction grows with the training index, see ``relay_tau``."""
+
+Fraction = TypeVar("Fraction", float, Tensor)
+
+
+def relay_tau(u: Fraction, blur: Blur = "linear") -> Fraction:
+    """The relay fraction at a part of the way to the relay start.
+
+        linear     tau(u) = u                         CogView3 (arXiv:2403.05121), as released
+        cosine     tau(u) = (1 - cos(pi u)) / 2       slow at both ends
+        quadratic  tau(u) = u^2                       the blur is gone early in a run
+
+    The last two are this project's. All rise from tau(0) = 0 to tau(1) = 1, so that w = (1 - tau) /
+    sigma grows along a run, which is all that the samplers need (docs/math.md).
+
+    Args:
+        u: t / T_r in training, 1 - i / P at step i of P in sampling; in [0, 1], any shape.
+    Returns: tau, in [0, 1], shape and dtype of ``u``.
+    Raises: ValueError for a schedule that is none.
+    """
+    if blur == "linear":
+        return u
+    if blur == "quadratic":
+        return u * u
+    if blur == "cosine":
+        cosine = (u * math.pi).cos() if isinstance(u, Tensor) else math.cos(u * math.pi)
+        return (1 - cosine) / 2
+    raise ValueError(f"blur {blur!r}; allowed is {' or '.join(get_args(Blur))}")
+
+
+def relay_taus(num_steps: int, blur: Blur = "linear") -> list[float]:
+    """Relay fractions of a run of equal steps from the relay start, 1 to 0, ``num_steps`` + 1.
+
+    They belong to ``NoiseSchedule.relay_sigmas(num_steps, T_r)`` of a network that was trained with
+    this ``blur`` and T_r.
+    """
+    return [relay_tau(1 - i / num_steps, blur) for i in range(num_steps + 1)]
 
 
 def relay_mean(z_0: Tensor, z_lr: Tensor, tau: Scalar) -> Tensor:

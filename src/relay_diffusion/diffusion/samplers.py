@@ -22,7 +22,7 @@ from torch import Tensor
 
 from relay_diffusion.diffusion.numerics import working_dtype
 from relay_diffusion.diffusion.prediction import Denoise
-from relay_diffusion.diffusion.relay import relay_start, relay_step
+from relay_diffusion.diffusion.relay import relay_start, relay_step, relay_taus
 
 Solver = Literal["euler", "multistep"]
 Callback = Callable[[int, float, Tensor, Tensor], Tensor | None]
@@ -82,7 +82,8 @@ def sample_relay(
         eps: standard normal noise, (B, C, H, W).
         sigmas: as in ``sample_base``; see ``NoiseSchedule.relay_sigmas``.
         taus: relay fraction at each noise level, in [0, 1], not ascending and below 1 from the
-            second on, (num_steps + 1,); None is 1 to 0 in equal steps, as released.
+            second on, (num_steps + 1,); None is 1 to 0 in equal steps, as released. Those of a
+            network trained with another blur schedule: ``relay_taus``.
         denoise, solver, eta, generator, callback: as in ``sample_base``.
     Returns: latents at ``sigmas[-1]``, float32 (float64 if ``z_lr`` is).
     Raises: as ``sample_base``.
@@ -90,10 +91,7 @@ def sample_relay(
     levels = _levels(sigmas)
     if eps.shape != z_lr.shape:
         raise ValueError(f"eps has shape {tuple(eps.shape)}, z_lr {tuple(z_lr.shape)}")
-    if taus is None:
-        fractions = [1 - i / (len(levels) - 1) for i in range(len(levels))]
-    else:
-        fractions = _fractions(taus, len(levels))
+    fractions = relay_taus(len(levels) - 1) if taus is None else _fractions(taus, len(levels))
     plan = _plan(levels, fractions, solver, eta)
     z_lr = z_lr.to(working_dtype(z_lr))
     z = relay_start(z_lr, eps.to(z_lr), levels[0])

@@ -41,6 +41,10 @@ def max_tokens_of(index: Mapping[str, Any]) -> int:
     return int(index.get("max_tokens", 225))
 
 
+TRAINED = "relay.json"
+"""In the export folder of a relay stage: arguments of a cascade that it was trained for."""
+
+
 def relay_start_of(index: Mapping[str, Any]) -> float:
     """T_r of the relay at its first doubling; where a cascade does not say, as in
     ``RelayPipeline.__init__``."""

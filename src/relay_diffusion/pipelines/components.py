@@ -56,6 +56,7 @@ class CascadeComponents(DiffusionPipeline):
         known_words: list[str] | None = None,
         expander: str | None = None,
         world: str | None = None,
+        relay_blur: str = "linear",
     ) -> None:
         """
         Args:
@@ -71,6 +72,8 @@ class CascadeComponents(DiffusionPipeline):
             known_words: words seen in training; None: the tokenizer's, if it knows whole words.
             expander: name of the cascade's own prompt expander, see ``prompts.open_expander``.
             world: name of the scene world it was trained on, None if on other pictures.
+            relay_blur: blur schedule that the relay network was trained with, see
+                ``diffusion.relay_tau``.
         """
         super().__init__()
         self.register_modules(
@@ -97,6 +100,7 @@ class CascadeComponents(DiffusionPipeline):
             known_words=known_words,
             expander=expander,
             world=world,
+            relay_blur=relay_blur,
         )
         self._interrupt = False
         self._expanders: dict[tuple[str, ...], Expander] = {}

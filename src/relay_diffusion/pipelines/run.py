@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from relay_diffusion.diffusion import (
     NoiseSchedule,
     base_start,
     guided,
+    relay_taus,
     sample_base,
     sample_relay,
 )
@@ -114,7 +116,8 @@ class Run:
             return self._sample("relay", stage, size, sigmas, sample_base, z, beside=z_lr)
         doubling = max(0, num_doublings(*size, self.pipe.config.base_size) - 1)
         sigmas = self.schedule.relay_sigmas(steps, self.settings.start_of(doubling))
-        return self._sample("relay", stage, size, sigmas, sample_relay, z_lr, eps)
+        sampler = partial(sample_relay, taus=relay_taus(steps, self.pipe.config.relay_blur))
+        return self._sample("relay", stage, size, sigmas, sampler, z_lr, eps)
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents of pictures, float32. Raises: RelayError where they are not finite."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from relay_diffusion.diffusion import NoiseSchedule, Solver
+from relay_diffusion.diffusion import Blur, NoiseSchedule, Solver
 from relay_diffusion.errors import RelayError
 from relay_diffusion.pipelines.notices import warn_once
 
@@ -81,6 +81,9 @@ def resolve_settings(
         raise RelayError(
             f"{settings.num_relay_steps} relay steps; allowed is 1 to {lowest}, the start level"
         )
+    blur = config.get("relay_blur", "linear")
+    if blur not in get_args(Blur):
+        raise RelayError(f"relay_blur {blur!r}; allowed is {' or '.join(get_args(Blur))}")
     _check_guidance(settings.guidance_scale, config["guidance_range"] if distilled else None)
     return settings
 

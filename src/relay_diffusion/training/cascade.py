@@ -40,8 +40,9 @@ def fill_from_cascade(tables: Mapping[str, Any]) -> Mapping[str, Any]:
     }
     filled = {**tables, "model": {**parts, **used, **model}}
     starts = index.get("relay_start")
-    if objective == "relay" and starts:
-        settings = {"num_relay_train_steps": int(starts[0])}
+    if objective == "relay":
+        settings = {"num_relay_train_steps": int(starts[0])} if starts else {}
+        settings["blur"] = index.get("relay_blur", "linear")
         filled["objective"] = {**settings, **tables.get("objective", {})}
     return filled
 

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from relay_diffusion.data.prepare.stream import PreparedBatch
 from relay_diffusion.data.view import View
-from relay_diffusion.diffusion import Denoise, base_start, guided, sample_base, sample_relay
+from relay_diffusion.diffusion import (
+    Denoise,
+    base_start,
+    guided,
+    relay_taus,
+    sample_base,
+    sample_relay,
+)
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.low_resolution import low_resolution
@@ -69,7 +76,8 @@ def preview_upscaling(
         denoise = _guided(networks, denoiser, captions, time_ids, recipe)
         start = recipe.objective.num_relay_train_steps
         sigmas = schedule.relay_sigmas(min(num_steps, start), start)
-        z = sample_relay(denoise, z_lr, eps, sigmas)
+        taus = relay_taus(len(sigmas) - 1, recipe.objective.blur)
+        z = sample_relay(denoise, z_lr, eps, sigmas, taus)
     else:
         denoise = _guided(networks, denoiser, captions, time_ids, recipe, z_lr)
         sigmas = schedule.sample_sigmas(num_steps)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from relay_diffusion.config import apply_overrides, from_dict, load_extended
+from relay_diffusion.diffusion import Blur
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.cascade import fill_from_cascade
 from relay_diffusion.training.data_settings import Data, at_least
@@ -182,11 +183,14 @@ class RelayObjective(ConcatObjective):
 
     Attributes:
         num_relay_train_steps: T_r, where the mean is all low-resolution.
+        blur: how the low resolution fades in up to there (``diffusion.relay_tau``); the cascade is
+            sampled with the same, its ``relay_blur``.
     """
 
     offset_noise: float = 0.05
     min_snr_gamma: float = 0.0
     num_relay_train_steps: int = 500
+    blur: Blur = "linear"
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,12 @@ def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
 
 def _start_of_teacher(settings: DistillObjective) -> float:
     index, _ = read_cascade(resolve(settings.teacher), "objective.teacher")
+    blur = index.get("relay_blur", "linear")
+    if blur != "linear":
+        raise RelayError(
+            f"the relay of {settings.teacher} has the blur schedule {blur!r}, and only linear ones "
+            "are distilled: fine-tune it with objective.blur = 'linear' first"
+        )
     start = relay_start_of(index)
     if settings.start not in (0, start):
         raise RelayError(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from relay_diffusion.diffusion import base_loss, relay_loss
 from relay_diffusion.models.denoiser import Denoiser
+from relay_diffusion.models.folder import TRAINED
 from relay_diffusion.training.cached import check_prepared
 from relay_diffusion.training.denoising import (
     SampleLoss,
@@ -16,6 +21,7 @@ from relay_diffusion.training.denoising import (
     loss_and_validation,
     loss_weight,
 )
+from relay_diffusion.training.distributed import is_main
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source
 from relay_diffusion.training.latents import context_of, low_resolution_latents, prepared
@@ -40,10 +46,19 @@ def relay(
         schedule = denoiser.schedule
         context = context_of(networks.text_encoder, batch) * keep[:, None, None]
         denoise = denoiser(context, batch["time_ids"])
-        loss = relay_loss(denoise, batch["z_0"], batch["z_lr"], t, eps, schedule, num_steps)
+        z_0, z_lr = batch["z_0"], batch["z_lr"]
+        loss = relay_loss(denoise, z_0, z_lr, t, eps, schedule, num_steps, settings.blur)
         return loss * loss_weight(schedule.sigma(t), settings)
 
-    return _upscaling(recipe, networks, denoiser, source, device, sample_loss, num_steps)
+    objective = _upscaling(recipe, networks, denoiser, source, device, sample_loss, num_steps)
+
+    def export(folder: Path) -> None:
+        objective.export(folder)
+        if is_main():
+            # What a cascade of it has to know (cli/assemble.py).
+            (folder / TRAINED).write_text(json.dumps({"relay_blur": settings.blur}) + "\n")
+
+    return replace(objective, export=export)
 
 
 def concat(

@@ -1,0 +1,77 @@
+"""A cascade samples its relay with the blur schedule that it was trained with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay_diffusion.cli import main
+from relay_diffusion.diffusion import relay_taus, sample_relay
+from relay_diffusion.errors import RelayError
+from relay_diffusion.models.folder import TRAINED
+from relay_diffusion.pipelines.cascade import RelayPipeline
+
+from .tiny import PROMPT, generators
+
+
+def opened(folder: Path, to: Path, **changes: Any) -> RelayPipeline:
+    """A copy of a cascade with another configuration."""
+    shutil.copytree(folder, to)
+    index = json.loads((to / "model_index.json").read_text())
+    (to / "model_index.json").write_text(json.dumps({**index, **changes}))
+    pipe = RelayPipeline.from_pretrained(to)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_the_schedule_reaches_the_sampler(
+    cascade_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def watched(denoise: Any, z_lr: Any, eps: Any, *, taus: Any, **kwargs: Any) -> Any:
+        given.append(taus)
+        return sample_relay(denoise, z_lr, eps, taus=taus, **kwargs)
+
+    monkeypatch.setattr("relay_diffusion.pipelines.run.sample_relay", watched)
+    linear = RelayPipeline.from_pretrained(cascade_folder)
+    cosine = opened(cascade_folder, tmp_path / "cosine", relay_blur="cosine")
+    for pipe in (linear, cosine):
+        pipe(PROMPT, generator=generators(1), num_relay_steps=3)
+    assert given == [relay_taus(3), relay_taus(3, "cosine")]
+
+
+def test_a_schedule_that_is_none_is_named(cascade_folder: Path, tmp_path: Path) -> None:
+    pipe = opened(cascade_folder, tmp_path / "odd", relay_blur="sine")
+    with pytest.raises(RelayError, match="relay_blur 'sine'; allowed is linear or cosine or"):
+        pipe(PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("trained", "options", "blur"),
+    [
+        ({"relay_blur": "cosine"}, [], "cosine"),
+        ({"relay_blur": "cosine"}, ["--set", "relay_blur=quadratic"], "quadratic"),
+        (None, [], "linear"),
+    ],
+)
+def test_assemble_takes_it_from_the_training(
+    trained: dict[str, str] | None,
+    options: list[str],
+    blur: str,
+    cascade_folder: Path,
+    tmp_path: Path,
+) -> None:
+    export = tmp_path / "export"
+    for stage in ("base_unet", "relay_unet"):
+        shutil.copytree(cascade_folder / stage, export / stage)
+    if trained:
+        (export / TRAINED).write_text(json.dumps(trained))
+    parts = ["--base", str(export), "--relay", str(export), "--shares", str(cascade_folder)]
+    assert main(["assemble", str(tmp_path / "out"), *parts, *options]) == 0
+    index = json.loads((tmp_path / "out" / "model_index.json").read_text())
+    assert index["relay_blur"] == blur
