@@ -13,6 +13,7 @@ from tiny_training import (
     UNET,
     VAE,
     newest_state,
+    tiny_objective,
     tiny_recipe,
     tokenizer,
     train_tiny,
@@ -22,8 +23,11 @@ from transformers import AutoTokenizer, T5EncoderModel
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.autoencoder import latent_std
 from relay_diffusion.training.build import networks_of
+from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.networks import build_text_encoder, build_unet, build_vae, save_half
+from relay_diffusion.training.optimizer import build_optimizer
 from relay_diffusion.training.recipe import Model, Recipe
+from relay_diffusion.training.throughput import into_training
 
 
 def averaged(recipe: Recipe, module: str) -> dict[str, torch.Tensor]:
@@ -130,6 +134,28 @@ def test_a_text_encoder_from_a_folder_has_no_dropout_and_keeps_its_configuration
     assert opened.config.dropout_rate == 0.5
     again = stored.train()
     assert not torch.equal(*(again(ids).last_hidden_state for _ in range(2)))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_a_text_encoder_that_was_trained_with_dropout_gives_one_loss(
+    scale: float, tmp_path: Path
+) -> None:
+    stored = build_text_encoder({**TEXT_ENCODER, "dropout_rate": 0.5}, len(tokenizer()))
+    save_half(stored, tmp_path / "text_encoder")
+    recipe = tiny_recipe(
+        "base",
+        tmp_path,
+        model={"text_encoder": str(tmp_path / "text_encoder")},
+        optimizer={"scales": {"text_encoder": scale}},
+    )
+    objective = tiny_objective(recipe)
+    build_optimizer(objective.trained, recipe.optimizer)
+    into_training(objective.trained)
+    modes = {name: module.training for name, module in objective.trained.items()}
+    assert modes == {"unet": True, "text_encoder": scale > 0}
+    batch, draws = objective.feed(0), Draws.of_batch(0, "train", 0, 4)
+    first, *others = (objective.loss(batch, draws) for _ in range(3))
+    assert all(torch.equal(first, other) for other in others)
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from relay_diffusion.training.optimizer import build_optimizer, set_rate
 from relay_diffusion.training.recipe import Recipe
 from relay_diffusion.training.signals import asked_to_stop
 from relay_diffusion.training.state import training_state
-from relay_diffusion.training.throughput import training_flops
+from relay_diffusion.training.throughput import into_training, training_flops
 
 
 def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bool = False) -> bool:
@@ -235,5 +235,4 @@ def _evaluating(recipe: Recipe, modules: Any, ema: Ema, device: torch.device) ->
             yield
     finally:
         distributed.forget_gathered(modules)
-        for module in modules.values():
-            module.train()
+        into_training(modules)

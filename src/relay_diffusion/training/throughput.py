@@ -71,8 +71,14 @@ def training_flops(forward: Callable[[], Any], trained: Mapping[str, nn.Module])
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             forward()
     finally:
-        for module in trained.values():
-            module.train()
+        into_training(trained)
         for hook in hooks:
             hook.remove()
     return int(counter.get_total_flops() + 2 * inside)
+
+
+def into_training(trained: Mapping[str, nn.Module]) -> None:
+    """Put into training mode what learns; a module that is kept as it is (scale 0) stays as in use:
+    it drops nothing out, and has no activations to checkpoint."""
+    for module in trained.values():
+        module.train(any(p.requires_grad for p in module.parameters()))
