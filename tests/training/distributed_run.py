@@ -1,42 +1,89 @@
 """Run by ``test_distributed.py`` under torchrun: a tiny recipe, in however many processes.
 
-torchrun --nproc-per-node N distributed_run.py KIND OUT STEPS [resume] [half]
+torchrun --nproc-per-node N distributed_run.py KIND OUT STEPS [resume] [half] [parts]
+    [full-disk] [cascade=FOLDER]
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from test_lora import lora_recipe
 from tiny_training import CPU, tiny_objective, tiny_recipe
 
 from relay_diffusion.training import distributed
+from relay_diffusion.training.feed import Batch
 from relay_diffusion.training.loop import train
+from relay_diffusion.training.objective import Objective
 
 HALF = {"dtype": "bfloat16", "channels_last": True, "activation_checkpointing": True}
 """What large networks are trained with."""
 
 
-def recipe_of(kind: str, out: Path, steps: int, half: bool = False):  # type: ignore[no-untyped-def]
+def recipe_of(kind: str, out: Path, steps: int, *rest: str):  # type: ignore[no-untyped-def]
+    for word in rest:
+        if word.startswith("cascade="):
+            return lora_recipe(Path(word.removeprefix("cascade=")), out, run={"steps": steps})
+    if "full-disk" in rest:
+        return tiny_recipe(kind, out, run={"steps": steps}, checkpoint={"every": 1})
     # The gradient of the autoencoder's L1 loss is a sign, which the last bit of a sum can turn
     # around; at a higher rate the two runs are still the same for ten steps, and drift apart then.
-    rate = {"optimizer": {"lr": 1e-4}} if kind == "autoencoder" else {}
+    rate: dict[str, Any] = {"lr": 1e-4} if kind == "autoencoder" else {}
+    parts = {"accumulate": 2} if "parts" in rest else {}
     return tiny_recipe(
         kind,
         out,
-        run={"steps": steps, **(HALF if half else {})},
+        run={"steps": steps, **(HALF if "half" in rest else {})},
         data={"reuse": 2, "chapter": 3, "batch_size": 4},
         validation={"every": 10},
         preview={"every": 25},
         checkpoint={"every": 10},
-        **rate,
+        optimizer=rate | parts,
     )
+
+
+def fill_disk(objective: Objective) -> Objective:
+    """No room, in the main process: at step 1 for the folder of the checkpoint, at step 2 to put it
+    in its place, at step 3 for the folder of the export, at step 4 for the first of its networks,
+    and so from step 6 on."""
+    step = 0
+
+    def feed(number: int) -> Batch:
+        nonlocal step
+        step = number + 1
+        return objective.feed(number)
+
+    def full_at(owner: Any, name: str, part: str, steps: Sequence[int]) -> None:
+        original = getattr(owner, name)
+
+        def write(path: Any, *args: Any, **kwargs: Any) -> Any:
+            if part in str(path) and step in steps:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return original(path, *args, **kwargs)
+
+        setattr(owner, name, write)
+
+    if distributed.is_main():
+        full_at(Path, "mkdir", ".step-00000001.new", [1])
+        full_at(os, "rename", ".step-00000002.new", [2, 3])
+        full_at(Path, "mkdir", ".export.new", [3])
+        full_at(Path, "write_bytes", "base_unet", [4, *range(6, 99)])
+    return replace(objective, feed=feed)
 
 
 if __name__ == "__main__":
     kind, out, steps, *rest = sys.argv[1:]
     torch.set_num_threads(1)
-    recipe = recipe_of(kind, Path(out), int(steps), "half" in rest)
+    recipe = recipe_of(kind, Path(out), int(steps), *rest)
     distributed.join(CPU)
-    train(recipe, tiny_objective(recipe), CPU, resume="resume" in rest)
+    objective = tiny_objective(recipe)
+    if "full-disk" in rest:
+        objective = fill_disk(objective)
+    train(recipe, objective, CPU, resume="resume" in rest)

@@ -8,6 +8,7 @@ import pickle
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import safetensors.torch
@@ -137,6 +138,26 @@ def test_training_goes_on_after_a_full_disk_unless_it_was_the_last_checkpoint(
         train_tiny(recipe, resume=True)
     assert "step 4 not written" in (recipe.folder / "log.jsonl").read_text()
     assert Checkpoints(recipe.folder / "checkpoints", 2).steps() == [2]
+
+
+def test_an_export_that_fails_at_the_end_leaves_the_checkpoint_and_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe("autoencoder", tmp_path, run={"steps": 2})
+    with monkeypatch.context() as patch:
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        patch.setattr(Path, "write_bytes", Mock(side_effect=full))
+        with pytest.raises(RelayError, match=r"export not written \(no space left on the disk\)"):
+            train_tiny(recipe)
+    assert Checkpoints(recipe.folder / "checkpoints", 2).steps() == [2]
+    export = recipe.folder / "export"
+    assert not export.exists()
+    assert train_tiny(recipe, resume=True)
+    assert (export / "vae" / "config.json").is_file()
+    # It is there now, and is not written again.
+    (export / "mark").touch()
+    assert train_tiny(recipe, resume=True)
+    assert (export / "mark").exists()
 
 
 def test_a_folder_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:

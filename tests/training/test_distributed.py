@@ -11,22 +11,39 @@ from typing import Any
 import pytest
 from diffusers import AutoencoderDC, UNet2DConditionModel
 from distributed_run import recipe_of
+from test_lora import starting_point
+from tiny_training import train_tiny
 from torch.testing import assert_close
 
+from relay_diffusion.models.lora import read_adapter
 from relay_diffusion.training.checkpoint import Checkpoints
+from relay_diffusion.training.recipe import Recipe
 from tests.data.drawn import drawn, write_folder
+
+__all__ = ["starting_point"]
+
+
+def launch(
+    processes: int, kind: str, out: Path, steps: int, *rest: str
+) -> subprocess.CompletedProcess[str]:
+    """Train under torchrun, to its end."""
+    script = Path(__file__).with_name("distributed_run.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes), str(script), kind, str(out), str(steps)]
+    return subprocess.run([*command, *rest], capture_output=True, text=True, timeout=300)
 
 
 def run(processes: int, kind: str, out: Path, steps: int, *rest: str) -> list[dict[str, Any]]:
     """Train under torchrun; the lines of the log with a loss."""
-    script = Path(__file__).with_name("distributed_run.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), str(script), kind, str(out), str(steps)]
-    done = subprocess.run([*command, *rest], capture_output=True, text=True, timeout=300)
+    done = launch(processes, kind, out, steps, *rest)
     assert done.returncode == 0, done.stderr[-3000:]
-    log = recipe_of(kind, out, steps).folder / "log.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = log_of(recipe_of(kind, out, steps, *rest))
     return [line for line in lines if "loss" in line or "validation/loss" in line]
+
+
+def log_of(recipe: Recipe) -> list[dict[str, Any]]:
+    log = recipe.folder / "log.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def figures(
@@ -46,6 +63,39 @@ def test_two_processes_make_them_in_half_precision_too(tmp_path: Path) -> None:
     one, two = (run(n, "base", tmp_path / str(n), 4, "half") for n in (1, 2))
     assert len(figures(one)) == 9
     assert_close(figures(two), figures(one), rtol=0.02, atol=0)
+
+
+def test_two_processes_sum_the_gradients_of_all_parts(tmp_path: Path) -> None:
+    one, two = run(1, "base", tmp_path / "one", 4), run(2, "base", tmp_path / "two", 4, "parts")
+    assert_close(figures(two), figures(one), rtol=2e-5, atol=0)
+
+
+def test_two_processes_write_the_adapter_of_one(tmp_path: Path, starting_point: Path) -> None:
+    cascade = f"cascade={starting_point}"
+    one, two = (run(n, "base", tmp_path / str(n), 2, cascade) for n in (1, 2))
+    assert_close(figures(two), figures(one), rtol=1e-5, atol=0)
+    written = [read_adapter(tmp_path / n / "base" / "export" / "lora").tensors for n in ("1", "2")]
+    assert_close(written[1], written[0], rtol=2e-3, atol=1e-5)  # half precision
+
+
+def test_two_processes_outlive_a_full_disk(tmp_path: Path) -> None:
+    """Where the main one cannot write, the others do not wait for it for ever."""
+    done = launch(2, "base", tmp_path, 6, "full-disk")
+    assert done.returncode != 0
+    both = done.stderr.count("RelayError: ")
+    assert both == 2, done.stderr[-3000:]
+    recipe = recipe_of("base", tmp_path, 6, "full-disk")
+    checkpoint, export = "checkpoint of step {} not written", "export not written (no space left"
+    told = [(line["step"], line["note"]) for line in log_of(recipe) if "note" in line]
+    wanted = [(1, checkpoint), (3, checkpoint), (3, export), (4, export), (6, export)]
+    for (step, note), (at, what) in zip(told, wanted, strict=True):
+        assert step == at and what.format(min(step, 2)) in note
+    assert Checkpoints(recipe.folder / "checkpoints", 2).steps() == [5, 6]
+    first = recipe.folder / "export" / "recipe.toml"
+    assert first.read_text().startswith("# weights of step 5\n")
+    # What could not be written at the end is written by who goes on.
+    assert train_tiny(recipe, resume=True)
+    assert first.read_text().startswith("# weights of step 6\n")
 
 
 @pytest.mark.slow

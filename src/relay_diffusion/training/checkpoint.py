@@ -39,7 +39,8 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder
         self.keep = keep
-        self._writing: tuple[int, Future[object]] | None = None
+        self._step = 0
+        self._writing: Future[object] | None = None
 
     def steps(self) -> list[int]:
         """Of the complete checkpoints, ascending."""
@@ -57,53 +58,40 @@ class Checkpoints:
             step: optimiser steps done.
             state: tensors by name, each process its parts of those that are sharded.
             recipe: the resolved recipe, TOML.
-        Raises: RelayError for the one before, if that could not be written.
+        Raises: RelayError, in all processes, if it cannot be begun, or for the one before, if that
+            could not be written.
         """
         self.settle()
         if distributed.any_of(step in self.steps()):
             return  # a resumed run stopped before its first step
-        new = self._aside(step)
-        try:
-            if distributed.is_main():
-                for leftover in self.folder.glob(".*"):
-                    shutil.rmtree(leftover, ignore_errors=True)
-                new.mkdir(parents=True)
-                (new / RECIPE).write_text(recipe)
-        except OSError as error:
-            raise self._not_written(step, error) from error
-        distributed.barrier()
+        self._step = step
+        error = distributed.failure(self._begin(recipe) if distributed.is_main() else None)
+        if error is not None:
+            raise self._not_written(error) from error
         _hush()
         future = dcp.async_save(
             dict(state),
-            storage_writer=HuggingFaceStorageWriter(str(new), save_distributed=True),
+            storage_writer=HuggingFaceStorageWriter(str(self._aside()), save_distributed=True),
             process_group=distributed.beside(),
             no_dist=distributed.world_size() == 1,
         )
         assert isinstance(future, Future)
-        self._writing = step, future
+        self._writing = future
 
     def settle(self, wait: bool = True) -> None:
         """Put the checkpoint that is being written in its place, if it is written; without
-        ``wait``, look and come back.
+        ``wait``, look and come back. With it, all processes have to ask, and all hear the same.
 
         Raises: RelayError if it could not be written (a full disk, say); older ones are untouched.
         """
-        if self._writing is None or not (wait or self._writing[1].done()):
-            return
-        step, future = self._writing
-        self._writing = None
-        new = self._aside(step)
-        try:
-            future.result()
-            # The main process hears of success when all have written.
-            if distributed.is_main():
-                rename_whole(new, self.path(step))
-                for old in self.steps()[: -self.keep]:
-                    remove_folder(self.path(old))
-        except (OSError, CheckpointException) as error:
-            if distributed.is_main():
-                shutil.rmtree(new, ignore_errors=True)
-            raise self._not_written(step, error) from error
+        error: BaseException | None = None
+        if self._writing is not None and (wait or self._writing.done()):
+            future, self._writing = self._writing, None
+            error = self._finish(future)
+        if wait:
+            error = distributed.failure(error)
+        if error is not None:
+            raise self._not_written(error) from error
 
     def load(self, state: Mapping[str, Tensor]) -> int | None:
         """Fill ``state``, in place, from the newest checkpoint; its step, or None if there is none.
@@ -138,15 +126,40 @@ class Checkpoints:
             ) from error
         return steps[-1]
 
-    def _aside(self, step: int) -> Path:
-        return self.folder / f".{self.path(step).name}.new"
+    def _begin(self, recipe: str) -> Exception | None:
+        """Sweep, and make a place to write to."""
+        try:
+            for leftover in self.folder.glob(".*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            self._aside().mkdir(parents=True)
+            (self._aside() / RECIPE).write_text(recipe)
+        except OSError as error:
+            shutil.rmtree(self._aside(), ignore_errors=True)
+            return error
+        return None
 
-    def _not_written(self, step: int, error: BaseException) -> RelayError:
+    def _finish(self, future: Future[object]) -> BaseException | None:
+        try:
+            future.result()
+            # The main process hears of success when all have written.
+            if distributed.is_main():
+                rename_whole(self._aside(), self.path(self._step))
+                for old in self.steps()[: -self.keep]:
+                    remove_folder(self.path(old))
+        except (OSError, CheckpointException) as error:
+            if distributed.is_main():
+                shutil.rmtree(self._aside(), ignore_errors=True)
+            return error
+        return None
+
+    def _aside(self) -> Path:
+        return self.folder / f".{self.path(self._step).name}.new"
+
+    def _not_written(self, error: BaseException) -> RelayError:
         older = self.steps()
         kept = f"the one of step {older[-1]} stays" if older else "there is no older one"
-        return RelayError(
-            f"checkpoint of step {step} not written to {self.folder} ({reason(error)}): {kept}"
-        )
+        what = f"checkpoint of step {self._step} not written to {self.folder}"
+        return RelayError(f"{what} ({reason(error)}): {kept}")
 
 
 def put_folder(path: Path, write: Callable[[Path], None]) -> None:

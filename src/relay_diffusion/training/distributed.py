@@ -7,6 +7,7 @@ what it was given.
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -105,6 +106,32 @@ def any_of(flag: bool) -> bool:
     return bool(on_cpu)
 
 
+class FailedElsewhere(OSError):
+    """What another process could not do."""
+
+
+def failure(error: BaseException | None = None) -> BaseException | None:
+    """What went wrong in one of the processes, so that all take the same turn: there its own
+    ``error``, in the others a :class:`FailedElsewhere` with its number; None if all is well. All
+    have to ask."""
+    if not dist.is_initialized():
+        return error
+    number = 0 if error is None else getattr(error, "errno", None) or errno.EIO
+    highest = torch.tensor(number)
+    dist.all_reduce(highest, dist.ReduceOp.MAX)
+    number = int(highest)
+    if error is None and number:
+        return FailedElsewhere(number, os.strerror(number))
+    return error
+
+
+def insist_on_no_failure() -> None:
+    """Raises: FailedElsewhere if another process has told ``failure`` of one. All have to ask."""
+    error = failure()
+    if error is not None:
+        raise error
+
+
 def gathered(x: Tensor) -> Tensor:
     """The ``x`` of all processes, of one shape, one after the other along the first dimension."""
     if not dist.is_initialized():
@@ -120,11 +147,6 @@ def insist_on_one(what: str) -> None:
         raise RelayError(f"{what} trains in one process: run it without torchrun")
 
 
-def barrier() -> None:
-    if dist.is_initialized():
-        dist.barrier()
-
-
 def whole(x: Tensor) -> Tensor:
     """A tensor of which each process has a part, as one; all of them have to ask."""
     return x.full_tensor() if isinstance(x, DTensor) else x
@@ -132,7 +154,12 @@ def whole(x: Tensor) -> Tensor:
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
     """The state of ``module``, whole, on the CPU, in the main process; in the others nothing, but
-    all of them have to ask."""
+    all of them have to ask.
+
+    Raises: FailedElsewhere, in the others, if the main one has no use for it any more, because it
+        could not write the one before (``failure``).
+    """
+    insist_on_no_failure()
     state: dict[str, Tensor] = {}
     for name, tensor in module.state_dict().items():
         tensor = whole(tensor)
@@ -183,6 +210,14 @@ def _contiguous(module: nn.Module) -> None:
 
     if found:
         module.register_forward_pre_hook(in_channels_last)
+
+
+def sum_gradients(modules: Mapping[str, nn.Module], now: bool) -> None:
+    """Whether the next backward passes share out sums of the gradients over the processes; if not,
+    each keeps those of its own samples, whole, for a later pass to add to."""
+    for module in modules.values():
+        if isinstance(module, FSDPModule):
+            module.set_requires_gradient_sync(now)
 
 
 def forget_gathered(modules: Mapping[str, nn.Module]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +14,10 @@ from relay_diffusion.config import dump_toml
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training import distributed
 from relay_diffusion.training.activations import checkpoint_activations
-from relay_diffusion.training.checkpoint import Checkpoints, put_folder, reason
+from relay_diffusion.training.checkpoint import Checkpoints
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.ema import Ema
+from relay_diffusion.training.export import Export
 from relay_diffusion.training.feed import Batch
 from relay_diffusion.training.journal import Journal
 from relay_diffusion.training.objective import Objective
@@ -43,7 +43,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     Returns: True if the run is complete, False if it stopped early (SIGTERM, Ctrl-C, time limit),
         with a checkpoint to go on from.
     Raises: RelayError if a loss is not finite, if the folder holds another run, or if the last
-        checkpoint cannot be written.
+        checkpoint or export cannot be written.
     """
     run, data = recipe.run, recipe.data
     begun = time.monotonic()
@@ -64,12 +64,24 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     checkpoints = Checkpoints(recipe.folder / "checkpoints", recipe.checkpoint.keep)
     start = _restore(checkpoints, recipe, state, resume)
 
-    def save(step: int, wait: bool) -> None:
+    export = Export(recipe.folder / "export", objective, dump_toml(recipe))
+
+    def save(step: int, leave: bool) -> None:
         done_steps.fill_(step)
         checkpoints.save(step, state, dump_toml(recipe))
+        if leave:  # otherwise it is written while the run goes on
+            checkpoints.settle()
+
+    def put_export(step: int, leave: bool) -> None:
+        # Who sends SIGTERM does not wait for long, and the run that goes on writes it.
+        if leave and step < run.steps and distributed.any_of("SIGTERM" in asked):
+            return
         with _evaluating(recipe, modules, ema, device):
-            _export(recipe.folder / "export", objective, dump_toml(recipe))
-        checkpoints.settle(wait)
+            export.write(step)
+
+    if start >= run.steps and export.lacks(start):  # there was no room, or no time
+        with _evaluating(recipe, modules, ema, device):
+            export.write(start)
 
     bad_step = torch.tensor(-1, device=device)
     bad_rows = torch.zeros(len(rows), dtype=torch.bool, device=device)
@@ -96,7 +108,9 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             torch.manual_seed(run.seed * 1_000_003 + step)
             loss = torch.zeros((), device=device)
             faulty = []
-            for part in rows.chunk(recipe.optimizer.accumulate):
+            parts = rows.chunk(recipe.optimizer.accumulate)
+            for part in parts:
+                distributed.sum_gradients(modules, now=part is parts[-1])
                 draws = Draws(run.seed, "train", step, part, data.batch_size)
                 samples = {name: values[part - share.start] for name, values in batch.items()}
                 with _autocast(recipe, device):
@@ -144,13 +158,15 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
                 checkpoints.settle(wait=save_now)
             except RelayError as error:  # an earlier one, which no later one has to pay for
                 journal.say(step, str(error))
-            try:
-                if save_now:
-                    save(step, wait=leave)
-            except RelayError as error:
-                journal.say(step, str(error))
-                if leave:
-                    raise
+            failed = []
+            for write in (save, put_export) if save_now else ():
+                try:
+                    write(step, leave)
+                except RelayError as error:
+                    journal.say(step, str(error))
+                    failed.append(error)
+            if leave and failed:
+                raise failed[0]
             if leave:
                 break
         if step < run.steps:
@@ -170,20 +186,6 @@ def _restore(
             "go on with --resume, or give this one another name with --set run.name=..."
         )
     return checkpoints.load(state) or 0
-
-
-def _export(folder: Path, objective: Objective, recipe: str) -> None:
-    def write(new: Path) -> None:
-        objective.export(new)
-        (new / "recipe.toml").write_text(recipe)
-
-    if not distributed.is_main():
-        objective.export(folder)  # its part of the weights is asked for; it writes nothing
-        return
-    try:
-        put_folder(folder, write)
-    except OSError as error:
-        raise RelayError(f"{folder} not written ({reason(error)}): the old one stays") from error
 
 
 def _operations(recipe: Recipe, objective: Objective, batch: Batch, row: Tensor) -> int:

@@ -25,6 +25,9 @@ class OptimizerSettings:
     (0: all steps after the warm-up). ``clip`` bounds the norm of the whole gradient (0: never).
     ``scales`` multiplies the rate of a module by its name; 0 keeps the module as it is.
     ``accumulate`` splits each batch into that many parts, to save memory; the result is the same.
+    Several processes sum their gradients once, after the last part, and until then each keeps whole
+    ones of what learns, in float32: where these are larger than a batch's activations, more devices
+    or ``run.activation_checkpointing`` save more.
     """
 
     kind: Literal["adamw", "adamw_8bit", "muon"] = "adamw"

@@ -1,0 +1,67 @@
+"""The trained networks as others open them: averaged, in half precision, replaced as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training import distributed
+from relay_diffusion.training.checkpoint import RECIPE, put_folder, reason
+from relay_diffusion.training.objective import Objective
+
+_STEP = "# weights of step "
+
+
+class Export:
+    """The folder that an objective's networks are exported to, beside the resolved recipe."""
+
+    def __init__(self, folder: Path, objective: Objective, recipe: str) -> None:
+        self.folder = folder
+        self.objective = objective
+        self.recipe = recipe
+
+    def lacks(self, step: int) -> bool:
+        """Whether it is not there, or of another step. Every process has to ask."""
+        lacking = False
+        if distributed.is_main():
+            try:
+                first = (self.folder / RECIPE).read_text(encoding="utf-8").partition("\n")[0]
+                # Older ones do not say; they were written before their checkpoint.
+                lacking = first.startswith(_STEP) and first != f"{_STEP}{step}"
+            except OSError:
+                lacking = True
+        return distributed.any_of(lacking)
+
+    def write(self, step: int) -> None:
+        """Replace it by the weights as they are now. Every process has to ask, the main one writes.
+
+        Raises: RelayError, in all of them, if it cannot be written; the old one is untouched.
+        """
+        error = self._put(step) if distributed.is_main() else self._share()
+        if error is not None:
+            raise RelayError(
+                f"{self.folder} not written ({reason(error)}): the old one stays; make room, it is "
+                "written again with every checkpoint, or by --resume"
+            ) from error
+
+    def _put(self, step: int) -> BaseException | None:
+        def write(new: Path) -> None:
+            distributed.insist_on_no_failure()
+            self.objective.export(new)
+            (new / RECIPE).write_text(f"{_STEP}{step}\n{self.recipe}", encoding="utf-8")
+
+        try:
+            put_folder(self.folder, write)
+        except OSError as error:
+            # The others hear of it where they next meet the main process.
+            return distributed.failure(error)
+        return distributed.failure()
+
+    def _share(self) -> BaseException | None:
+        """Give the main process the parts that it lacks, as long as it can write them."""
+        try:
+            distributed.insist_on_no_failure()
+            self.objective.export(self.folder)
+        except distributed.FailedElsewhere as error:
+            return error
+        return distributed.failure()
