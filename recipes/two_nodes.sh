@@ -8,9 +8,12 @@
 #
 # Checkpoints are written by all processes into the recipe's folder, which must be one that all
 # machines see. --resume makes the same line, run again, go on; with other numbers of machines too.
+#
+# On SIGTERM a run finishes its step and writes a checkpoint, for which torchrun gives it GRACE
+# seconds, 600 here and 30 by itself. Slurm gives as many with --signal=TERM@600.
 set -eu
 exec torchrun \
     --nnodes "${NODES:-2}" --nproc-per-node "${GPUS:-8}" \
     --rdzv-backend c10d --rdzv-endpoint "${FIRST:?the name of one of the machines}:29400" \
-    --rdzv-id "${RUN:-relay}" \
+    --rdzv-id "${RUN:-relay}" --shutdown-timeout "${GRACE:-600}" \
     --no-python relay train "$@" --resume
