@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models import autoencoder
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.models.official_text import text_encoder_from_folder, tokenizer_from_folder
 from relay_diffusion.models.text import encode_text, tokenize
@@ -57,6 +58,25 @@ def test_autoencoder_in_half_precision_gives_and_takes_float32() -> None:
     vae = random_vae((32, 32), 1, 4).bfloat16()
     z = encode(vae, torch.zeros(1, 3, 8, 8))
     assert z.dtype == decode(vae, z).dtype == torch.float32
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["kl", "dc"])
+def test_many_pixels_pass_in_parts(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = random_vae((32, 32), 1, 4) if kind == "kl" else tiny_dc()
+    x = torch.rand(5, 3, 16, 16) * 2 - 1
+    z = encode(vae, x)
+    pictures = decode(vae, z)
+    sizes = []
+    monkeypatch.setattr(autoencoder, "PIXELS_AT_ONCE", 2 * 16 * 16)
+    vae.encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    torch.testing.assert_close(encode(vae, x), z, rtol=0, atol=1e-5)
+    assert sizes == [2, 2, 1]
+    # One at a time, if a picture has more than that.
+    monkeypatch.setattr(autoencoder, "PIXELS_AT_ONCE", 1)
+    vae.decoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    torch.testing.assert_close(decode(vae, z), pictures, rtol=0, atol=1e-5)
+    assert sizes[3:] == [1] * 5
 
 
 def test_prompts_are_padded_and_cut_to_one_length() -> None:

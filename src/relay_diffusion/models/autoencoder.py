@@ -1,10 +1,17 @@
-"""One way to encode and decode, whichever autoencoder of diffusers a cascade has."""
+"""One way to encode and decode, whichever autoencoder of diffusers a cascade has.
+
+A batch passes in parts of a megapixel, or of one picture where that is more: the activations of an
+autoencoder in float32 take some gigabytes for each, and larger parts are no faster.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
+
+PIXELS_AT_ONCE = 2**20
 
 
 def encode(vae: Any, x: Tensor) -> Tensor:
@@ -20,10 +27,13 @@ def encode(vae: Any, x: Tensor) -> Tensor:
         x: pixels, (B, 3, H, W) in [-1, 1], any dtype; computed in the autoencoder's own.
     Returns: (B, C, H / 8, W / 8), float32.
     """
-    encoded = vae.encode(x.to(vae.dtype))
-    z = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latent
     scale, shift = _scale_and_shift(vae)
-    return (z.float() - shift) * scale
+    parts = []
+    for part in x.split(_at_once(x.shape[-2] * x.shape[-1])):
+        encoded = vae.encode(part.to(vae.dtype))
+        z = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latent
+        parts.append((z.float() - shift) * scale)
+    return torch.cat(parts)
 
 
 def decode(vae: Any, z: Tensor) -> Tensor:
@@ -36,8 +46,16 @@ def decode(vae: Any, z: Tensor) -> Tensor:
     Returns: (B, 3, H, W), float32, not clamped.
     """
     scale, shift = _scale_and_shift(vae)
-    x: Tensor = vae.decode((z.float() / scale + shift).to(vae.dtype)).sample
-    return x.float()
+    parts = [
+        vae.decode((part.float() / scale + shift).to(vae.dtype)).sample.float()
+        for part in z.split(_at_once(64 * z.shape[-2] * z.shape[-1]))
+    ]
+    return torch.cat(parts)
+
+
+def _at_once(num_pixels: int) -> int:
+    """How many pictures of so many pixels."""
+    return max(1, PIXELS_AT_ONCE // num_pixels)
 
 
 def _scale_and_shift(vae: Any) -> tuple[float, float]:
