@@ -13,10 +13,11 @@ from torch import Tensor
 from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.draws import Draws
-from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
+from relay_diffusion.training.feed import Batch, Feed, Pictures, Source
 from relay_diffusion.training.networks import save_half
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.recipe import AutoencoderObjective, AutoencoderRecipe
+from relay_diffusion.training.validation import chunks, held_out, samples_at_once
 
 
 def autoencoder(
@@ -50,31 +51,37 @@ def autoencoder(
     def loss(batch: Batch, draws: Draws) -> Tensor:
         return reconstruction_loss(vae, batch["x"], draws, recipe.objective)
 
-    def pictures(size: int) -> list[Batch]:
-        # As many pixels at a time as in training.
+    def pictures(size: int, num_pictures: int) -> list[Tensor]:
+        # As many pixels at a time as in training; cut for memory, read alike by all.
         side = min(view.side for view in recipe.data.views)
-        few = max(1, recipe.data.batch_size * side**2 // size**2)
-        num = recipe.validation.num_pictures
-        return held_out(source, prepare, (View(size),), num, few, device)
+        whole, part = (
+            max(1, num * side**2 // size**2)
+            for num in (recipe.data.batch_size, samples_at_once(recipe))
+        )
+        cut = chunks(num_pictures, whole, part)
+        batches = held_out(source, prepare, (View(size),), cut, whole, device)
+        return [batch["x"] for batch in batches]
 
     def validate() -> dict[str, float]:
         return {
-            f"psnr_{size}": mean_psnr(vae, [batch["x"] for batch in pictures(size)])
+            f"psnr_{size}": mean_psnr(vae, pictures(size, recipe.validation.num_pictures))
             for size in recipe.validation.sizes
         }
 
     def export(folder: Path) -> None:
         if not decoder_only:
             size = min(recipe.validation.sizes)
-            scale = 1 / latent_std(vae, [batch["x"] for batch in pictures(size)])
+            scale = 1 / latent_std(vae, pictures(size, recipe.validation.num_pictures))
             vae.register_to_config(scaling_factor=round(scale, 6))
         save_half(vae, folder / "vae")
 
     def preview() -> tuple[Tensor, int]:
-        num = recipe.preview.num_pictures
-        view = View(sorted(recipe.validation.sizes)[len(recipe.validation.sizes) // 2])
-        x = held_out(source, prepare, (view,), num, num, device)[0]["x"]
-        return torch.stack([x, reconstruct(vae, x)], 1).flatten(0, 1), 8
+        size = sorted(recipe.validation.sizes)[len(recipe.validation.sizes) // 2]
+        pairs = [
+            torch.stack([x, reconstruct(vae, x)], 1)
+            for x in pictures(size, recipe.preview.num_pictures)
+        ]
+        return torch.cat(pairs).flatten(0, 1), 8
 
     return Objective(
         trained={"decoder": vae.decoder} if decoder_only else {"vae": vae},

@@ -17,7 +17,7 @@ from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.training import distributed
 from relay_diffusion.training.cached import check_prepared, text_is_fixed
 from relay_diffusion.training.draws import Draws
-from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, held_out
+from relay_diffusion.training.feed import Batch, Feed, Pictures, Source
 from relay_diffusion.training.latents import context_of, prepared
 from relay_diffusion.training.networks import Networks, save_half
 from relay_diffusion.training.objective import Objective
@@ -29,6 +29,7 @@ from relay_diffusion.training.recipe import (
     Recipe,
     RelayRecipe,
 )
+from relay_diffusion.training.validation import HeldOutLoss
 
 NUM_BANDS = 4
 
@@ -131,8 +132,9 @@ def loss_and_validation(
     prepare: Callable[[Pictures, Draws], Batch],
     source: Source,
     device: torch.device,
-) -> tuple[Callable[[Batch, Draws], Tensor], _Validation]:
-    """The training loss of a stage, everything random drawn, and its validation on fixed noise.
+) -> tuple[Callable[[Batch, Draws], Tensor], HeldOutLoss]:
+    """The training loss of a stage, everything random drawn, and its validation on fixed noise, in
+    all and by quarter of the training indices.
 
     Args:
         num_steps: training indices of the stage, 0 .. num_steps-1.
@@ -144,44 +146,16 @@ def loss_and_validation(
         eps = draw_noise(draws, batch["z_0"], settings.offset_noise)
         return sample_loss(batch, t, eps, draw_kept(draws, settings.text_dropout))
 
-    def batches() -> list[Batch]:
-        num_pictures, batch_size = recipe.validation.num_pictures, recipe.data.batch_size
-        return held_out(source, prepare, recipe.data.views, num_pictures, batch_size, device)
+    def validation_loss(batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
+        z = batch["z_0"]
+        t, eps = draw_t(draws, num_steps), draws.normal("eps", *z.shape[1:])
+        keep = torch.ones(len(z), device=z.device)
+        return sample_loss(batch, t, eps, keep), t * NUM_BANDS // num_steps
 
-    return loss, _Validation(batches, sample_loss, num_steps)
-
-
-class _Validation:
-    """Loss on held-out batches with fixed noise, in all and by quarter of the training indices."""
-
-    def __init__(
-        self,
-        batches: Callable[[], list[Batch]],
-        sample_loss: SampleLoss,
-        num_steps: int,
-    ) -> None:
-        self._prepare = batches
-        self._batches: list[Batch] | None = None
-        self.sample_loss = sample_loss
-        self.num_steps = num_steps
-
-    def __call__(self) -> dict[str, float]:
-        if self._batches is None:
-            self._batches = self._prepare()
-        losses, bands = [], []
-        for index, batch in enumerate(self._batches):
-            z = batch["z_0"]
-            draws = Draws.of_batch(0, "validation", index, len(z), z.device)
-            t = draw_t(draws, self.num_steps)
-            keep = torch.ones(len(z), device=z.device)
-            losses.append(self.sample_loss(batch, t, draws.normal("eps", *z.shape[1:]), keep))
-            bands.append(t * NUM_BANDS // self.num_steps)
-        loss, band = torch.cat(losses), torch.cat(bands)
-        figures = {"loss": float(loss.mean())}
-        for i in range(NUM_BANDS):
-            if bool((band == i).any()):
-                figures[f"loss_band_{i}"] = float(loss[band == i].mean())
-        return figures
+    validate = HeldOutLoss(
+        recipe, source, prepare, device, validation_loss, NUM_BANDS, name="loss_band"
+    )
+    return loss, validate
 
 
 def freeze(module: nn.Module) -> None:

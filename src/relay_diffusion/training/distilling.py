@@ -34,7 +34,7 @@ from relay_diffusion.training.cached import check_prepared
 from relay_diffusion.training.cascade import LENT, read_cascade
 from relay_diffusion.training.denoising import freeze
 from relay_diffusion.training.draws import Draws
-from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, as_in_training, held_out
+from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, as_in_training
 from relay_diffusion.training.latents import context_of, prepared
 from relay_diffusion.training.low_rank import constrain
 from relay_diffusion.training.networks import (
@@ -51,6 +51,7 @@ from relay_diffusion.training.preview import side_by_side
 from relay_diffusion.training.recipe import Model
 from relay_diffusion.training.rounds import DistillObjective, DistillRecipe
 from relay_diffusion.training.upscaling import prepared_with_low_resolution
+from relay_diffusion.training.validation import HeldOutLoss
 
 
 def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Objective:
@@ -133,21 +134,7 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         )
         return loss * _weight(levels[0], settings), index
 
-    def validate() -> dict[str, float]:
-        num, size = recipe.validation.num_pictures, recipe.data.batch_size
-        losses, steps = [], []
-        held = held_out(source, prepare, recipe.data.views, num, size, device)
-        for number, batch in enumerate(held):
-            draws = Draws.of_batch(0, "validation", number, len(batch["z_0"]), device)
-            loss, index = error(batch, draws)
-            losses.append(loss)
-            steps.append(index)
-        loss, index = torch.cat(losses), torch.cat(steps)
-        figures = {"loss": float(loss.mean())}
-        for i in range(num_steps):
-            if bool((index == i).any()):
-                figures[f"loss_step_{i}"] = float(loss[index == i].mean())
-        return figures
+    validate = HeldOutLoss(recipe, source, prepare, device, error, num_steps, name="loss_step")
 
     def preview() -> tuple[Tensor, int]:
         low, high = settings.guidance

@@ -142,22 +142,3 @@ def as_in_training(device: torch.device) -> torch.autocast:
     """Inside, pictures are made and encoded in the precision of the feed, not in that of the run,
     which surrounds validation and previews."""
     return torch.autocast(device.type, enabled=False)
-
-
-def held_out(
-    source: Source,
-    prepare: Callable[[Pictures, Draws], Batch],
-    views: Sequence[View],
-    num_pictures: int,
-    batch_size: int,
-    device: torch.device,
-) -> list[Batch]:
-    """The first ``num_pictures`` held-out pictures, prepared, the same in every run."""
-    stream = source("held-out", views)
-    batches = []
-    with torch.no_grad(), as_in_training(device):
-        for index, start in enumerate(range(0, num_pictures, batch_size)):
-            size = min(batch_size, num_pictures - start)
-            draws = Draws.of_batch(0, "held-out", index, size, device)
-            batches.append(prepare(stream.batch(index, size), draws))
-    return batches
