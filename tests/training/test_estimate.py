@@ -7,25 +7,28 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import CPU, tiny_objective, tiny_recipe, tokenizer
+from tiny_training import CPU, Squares, tiny_objective, tiny_recipe, tokenizer
 
+from relay_diffusion.cli.train import objectives
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.activations import checkpoint_activations
 from relay_diffusion.training.build import networks_of
 from relay_diffusion.training.draws import Draws
-from relay_diffusion.training.estimate import Estimate, Weights, estimate, insist_on_memory
-from relay_diffusion.training.recipe import Recipe, read_recipe
-from relay_diffusion.training.run import summary
+from relay_diffusion.training.estimate import Estimate, estimate
+from relay_diffusion.training.objective import Objective
+from relay_diffusion.training.recipe import DenoisingRecipe, Recipe, read_recipe
+from relay_diffusion.training.rounds import DistillRecipe, rounds_of
+from relay_diffusion.training.run import run, summary
 from relay_diffusion.training.throughput import training_flops
+from relay_diffusion.training.weights import Weights, count_weights, insist_on_memory
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def estimated(recipe: Recipe) -> Estimate:
+    assert isinstance(recipe, DenoisingRecipe)
     with torch.device("meta"):
-        needs = estimate(recipe, networks_of(recipe, tokenizer()))
-    assert needs is not None
-    return needs
+        return estimate(recipe, networks_of(recipe, tokenizer()))
 
 
 @pytest.mark.parametrize("kind", ["base", "relay", "concat"])
@@ -83,7 +86,7 @@ def test_what_cannot_be_checkpointed_says_so() -> None:
 def test_full_size_recipes_are_described_without_weights(name: str) -> None:
     text = summary(read_recipe(RECIPES / f"{name}.toml"))
     # The size of the released networks (docs/math.md).
-    assert "# unet             2,851,416,964 parameters" in text or "unet" in text
+    assert "# unet             2,906,612,484 parameters" in text
     assert "64 devices: about" in text
 
 
@@ -92,3 +95,68 @@ def test_what_cannot_fit_is_refused_before_it_is_built() -> None:
     with pytest.raises(RelayError, match=r"GiB on each of 8 devices, and cpu has"):
         insist_on_memory(huge, 8, CPU)
     insist_on_memory(Weights(1000, 1000), 1, CPU)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_weights_are_counted_as_they_are_kept(scale: float, tmp_path: Path) -> None:
+    optimizer = {"scales": {"text_encoder": scale}, "accumulate": 2}
+    recipe = tiny_recipe("base", tmp_path, optimizer=optimizer)
+    networks = networks_of(recipe, tokenizer())
+    vae, text, unet = (
+        sum(p.numel() for p in module.parameters())
+        for module in (networks.vae, networks.text_encoder, networks.unet)
+    )
+    learning = unet + (text if scale else 0)
+    weights = count_weights(recipe, networks)
+    # A text encoder that stays as it is is shared out with the UNet.
+    assert weights == Weights(learning, 4 * vae, 0 if scale else 4 * text, whole_gradients=True)
+    alone = 4 * vae + 20 * learning + (0 if scale else 4 * text)
+    assert weights.bytes_per_device(1) == alone
+    shared = (16 * learning + (0 if scale else 4 * text)) / 2 + 4 * learning
+    assert weights.bytes_per_device(2) == 4 * vae + shared
+
+
+def no_memory(*_: object) -> Objective:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nand more")
+
+
+def test_running_out_of_memory_says_what_to_lower(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(
+        "base",
+        tmp_path,
+        data={"batch_size": 64},
+        optimizer={"accumulate": 2},
+        run={"device": "cpu"},
+    )
+    needs = estimated(recipe)
+    weights = int(needs.weights.bytes_per_device(1))
+    for available, warns in ((weights + 33 * needs.activations, False), (weights + 1, True)):
+        monkeypatch.setattr("relay_diffusion.training.run.memory_of", lambda _, a=available: a)
+        caplog.clear()
+        with pytest.raises(RelayError, match=r"32 samples at a time .* raise optimizer") as error:
+            run(recipe, source=Squares, make=no_memory)
+        for word in ("data.batch_size", "optimizer.accumulate", "activation_checkpointing"):
+            assert word in str(error.value)
+        assert "\n" not in str(error.value)
+        assert ("activations of 32 samples at a time" in caplog.text) == warns
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("starter_cpu_autoencoder", ["# vae ", "1 device : "]),
+        ("starter_cpu_text", ["# text_encoder ", "1 device : "]),
+        ("distill_cpu_base", ["# teacher ", "# student ", "# of them learn ", "1 device : "]),
+    ],
+)
+def test_recipes_of_all_kinds_tell_their_weights(name: str, lines: list[str]) -> None:
+    kinds, _ = objectives()
+    recipe = read_recipe(RECIPES / f"{name}.toml", kinds=kinds)
+    if isinstance(recipe, DistillRecipe):
+        recipe = next(rounds_of(recipe))
+    text = summary(recipe)
+    for line in lines:
+        assert line in text
+    assert "activations come on top" in text

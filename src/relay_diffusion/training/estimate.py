@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,29 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from relay_diffusion.errors import RelayError
 from relay_diffusion.models.denoiser import whole_text
 from relay_diffusion.training.activations import checkpoint_activations
 from relay_diffusion.training.networks import Networks
 from relay_diffusion.training.recipe import BaseRecipe, DenoisingRecipe, Recipe
 from relay_diffusion.training.throughput import training_flops
-
-STATE_BYTES = 5 * 4
-"""Of a weight that learns: itself, its gradient, two moments and its average, in float32."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Of a stage's networks: how many numbers learn, and the bytes of those that stay as they are,
-    in the precision that they are kept in."""
-
-    learning: int
-    fixed_bytes: int
-
-    def bytes_per_device(self, num_devices: int) -> float:
-        """With all that a run keeps of them; float32 for what learns, which is shared out over
-        ``num_devices``. What does not learn is counted whole on each."""
-        return self.learning * STATE_BYTES / num_devices + self.fixed_bytes
+from relay_diffusion.training.weights import Weights, count_weights, trained_modules
 
 
 @dataclass(frozen=True)
@@ -53,68 +35,46 @@ class Estimate:
         return self.weights.bytes_per_device(num_devices) + self.activations * samples
 
 
-def count_weights(recipe: Recipe, networks: Networks) -> Weights | None:
-    """Of a recipe's networks, which need no weights for it; None if it trains no stage. What will
-    not learn no longer asks for gradients."""
-    if not isinstance(recipe, DenoisingRecipe):
-        return None
-    trained = _trained(recipe, networks)
-    learning = fixed_bytes = 0
-    for name, module in networks.modules().items():
-        if name not in trained or recipe.optimizer.scales.get(name) == 0:
-            module.requires_grad_(False)
-        for parameter in module.parameters():
-            if parameter.requires_grad:
-                learning += parameter.numel()
-            else:
-                fixed_bytes += parameter.numel() * parameter.element_size()
-    return Weights(learning, fixed_bytes)
-
-
-def _trained(recipe: DenoisingRecipe, networks: Networks) -> dict[str, nn.Module]:
-    trained: dict[str, nn.Module] = {"unet": networks.unet}
-    if isinstance(recipe, BaseRecipe) and not recipe.lora:
-        trained["text_encoder"] = networks.text_encoder
-    return trained
-
-
-def estimate(recipe: Recipe, networks: Networks) -> Estimate | None:
-    """Measured on ``networks`` without weights (``torch.device("meta")``), which it uses up; None
-    for an objective that is no stage of a cascade.
-
-    Activations are counted in the precision of the passes; normalisations keep some of theirs in
-    float32, and buffers of the library come on top.
-    """
+def estimate(recipe: DenoisingRecipe, networks: Networks) -> Estimate:
+    """Measured on ``networks`` without weights (``torch.device("meta")``), which it uses up."""
     weights = count_weights(recipe, networks)
-    if weights is None:
-        return None
-    assert isinstance(recipe, DenoisingRecipe)
-    trained = _trained(recipe, networks)
-    if recipe.run.dtype == "bfloat16":
-        for module in networks.modules().values():
-            nn.Module.to(module, torch.bfloat16)  # diffusers' own warns of nothing
-
+    _in_precision_of_passes(recipe, networks)
     with torch.device("meta"):
         inputs = _inputs(recipe, networks)
-        context = lambda: networks.text_encoder(inputs["input_ids"])[0]  # noqa: E731
-        denoise = lambda c: _denoise(networks.unet, inputs, c)  # noqa: E731
-        with torch.no_grad():
-            fixed_context = context()
-        passes = training_flops(lambda: denoise(context()), trained)
+        forward = lambda: _denoise(networks, inputs)  # noqa: E731
+        passes = training_flops(forward, trained_modules(recipe, networks))
         encoding = training_flops(lambda: networks.vae.encode(inputs["x"]), {})
-        pictures = 1 if isinstance(recipe, BaseRecipe) else 2  # with the low-resolution one
-        if recipe.run.activation_checkpointing:
-            checkpoint_activations({"unet": networks.unet})
-        learns_text = any(p.requires_grad for p in networks.text_encoder.parameters())
-        activations = _activation_bytes(
-            lambda: denoise(context() if learns_text else fixed_context), networks.unet
-        )
+    pictures = 1 if isinstance(recipe, BaseRecipe) else 2  # with the low-resolution one
     per_sample = passes + pictures * encoding / recipe.data.reuse
     return Estimate(
         flops=per_sample * recipe.data.batch_size,
         weights=weights,
-        activations=activations,
+        activations=activation_bytes(recipe, networks),
     )
+
+
+def activation_bytes(recipe: DenoisingRecipe, networks: Networks) -> int:
+    """Of one sample between its forward and its backward pass, measured as :func:`estimate` is,
+    after :func:`count_weights`.
+
+    Counted in the precision of the passes; normalisations keep some of theirs in float32, and
+    buffers of the library come on top.
+    """
+    _in_precision_of_passes(recipe, networks)
+    if recipe.run.activation_checkpointing:
+        checkpoint_activations({"unet": networks.unet})
+    learns_text = any(p.requires_grad for p in networks.text_encoder.parameters())
+    with torch.device("meta"):
+        inputs = _inputs(recipe, networks)
+        with torch.no_grad():
+            fixed = None if learns_text else _context(networks, inputs)
+        return _activation_bytes(lambda: _denoise(networks, inputs, fixed), networks.unet)
+
+
+def _in_precision_of_passes(recipe: Recipe, networks: Networks) -> None:
+    if recipe.run.dtype == "bfloat16":
+        for module in networks.modules().values():
+            nn.Module.to(module, torch.bfloat16)  # diffusers' own warns of nothing
 
 
 def _inputs(recipe: Recipe, networks: Networks) -> dict[str, Tensor]:
@@ -130,7 +90,16 @@ def _inputs(recipe: Recipe, networks: Networks) -> dict[str, Tensor]:
     }
 
 
-def _denoise(unet: Any, inputs: dict[str, Tensor], context: Tensor) -> Tensor:
+def _context(networks: Networks, inputs: dict[str, Tensor]) -> Tensor:
+    context: Tensor = networks.text_encoder(inputs["input_ids"])[0]
+    return context
+
+
+def _denoise(
+    networks: Networks, inputs: dict[str, Tensor], context: Tensor | None = None
+) -> Tensor:
+    unet = networks.unet
+    context = _context(networks, inputs) if context is None else context
     size = {"text_embeds": whole_text(unet, context), "time_ids": inputs["time_ids"]}
     output: Tensor = unet(
         inputs["z"],
@@ -174,12 +143,23 @@ def _activation_bytes(forward: Callable[[], Tensor], unet: nn.Module) -> int:
     return kept + largest
 
 
-def describe(recipe: Recipe, needs: Estimate) -> list[str]:
-    """Lines for the user: memory and time on one GPU and on more."""
-    lines = [f"# {needs.flops / 1e12:,.4g} TFLOP a step, forward and backward"]
+def describe(recipe: Recipe, weights: Weights, needs: Estimate | None = None) -> list[str]:
+    """Lines for the user: memory and time on one GPU and on more; without an estimate, the memory
+    of the weights."""
+    lines = []
+    if needs:
+        lines.append(f"# {needs.flops / 1e12:,.4g} TFLOP a step, forward and backward")
     assumed, peak = 0.4, 989e12
     for num_devices in (1, 8, 64):
         if recipe.data.batch_size % (num_devices * recipe.optimizer.accumulate):
+            continue
+        devices = f"# {num_devices:2} device{'s' if num_devices > 1 else ' '}"
+        if not needs:
+            memory = weights.bytes_per_device(num_devices) / 2**30
+            lines.append(
+                f"{devices}: {memory:,.3g} GiB on each for weights, gradients, optimiser and "
+                "average; activations come on top"
+            )
             continue
         samples = recipe.data.batch_size / num_devices / recipe.optimizer.accumulate
         memory = needs.bytes_per_device(num_devices, samples) / 2**30
@@ -187,24 +167,8 @@ def describe(recipe: Recipe, needs: Estimate) -> list[str]:
         days = seconds * recipe.run.steps / 86400
         time = f"{days:,.1f} days" if days >= 1 else f"{days * 24:,.1f} h"
         lines.append(
-            f"# {num_devices:2} device{'s' if num_devices > 1 else ' '}: about {memory:,.3g} GiB "
+            f"{devices}: about {memory:,.3g} GiB "
             f"on each, {samples:g} samples at a time; {seconds:,.3g} s a step and {time} in all "
             f"at {assumed:.0%} of an H100's {peak / 1e12:.0f} TFLOP/s"
         )
     return lines
-
-
-def insist_on_memory(weights: Weights, num_devices: int, device: torch.device) -> None:
-    """Raises: RelayError if not even weights and optimiser fit on the device."""
-    if device.type == "cuda":
-        available = torch.cuda.get_device_properties(device).total_memory
-    else:
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    least = weights.bytes_per_device(num_devices)
-    if least > available:
-        raise RelayError(
-            f"the weights, gradients, optimiser and average of this recipe take "
-            f"{least / 2**30:.3g} GiB on each of {num_devices} devices, and {device} has "
-            f"{available / 2**30:.3g}: share them out over more processes (torchrun), "
-            "or train an adapter of them (docs/lora.md)"
-        )

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from relay_diffusion.config import dump_toml
+from relay_diffusion.errors import RelayError
 from relay_diffusion.training import distributed
 from relay_diffusion.training.build import networks_of, objective_of, pick_device
 from relay_diffusion.training.cached import text_is_fixed
-from relay_diffusion.training.estimate import count_weights, describe, estimate, insist_on_memory
+from relay_diffusion.training.estimate import activation_bytes, describe, estimate
 from relay_diffusion.training.feed import Source
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.networks import num_parameters
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.recipe import RECIPES, DenoisingRecipe, Recipe
+from relay_diffusion.training.rounds import DistillRecipe
 from relay_diffusion.training.sources import open_source, open_tokenizer, reader
+from relay_diffusion.training.validation import samples_at_once
+from relay_diffusion.training.weights import (
+    count_distilled,
+    count_weights,
+    distilling_networks,
+    insist_on_memory,
+    memory_of,
+)
+
+log = logging.getLogger(__name__)
 
 Make = Callable[[Any, Source, torch.device], Objective]
 
@@ -50,16 +63,56 @@ def run(
         read = reader(recipe, _tokenizer(recipe)) if checks else None
         fixed = text_is_fixed(recipe)
         source = open_source(recipe.data, recipe.run.seed, device, fixed, read)
-    return train(recipe, make(recipe, source, device), device, resume)
+    try:
+        return train(recipe, make(recipe, source, device), device, resume)
+    except torch.OutOfMemoryError as error:
+        raise RelayError(
+            f"{device} has not the memory for {_at_a_time(recipe)}: {SAVING}; "
+            "--resume then goes on from the last checkpoint"
+        ) from error
+
+
+SAVING = (
+    "raise optimizer.accumulate, lower data.batch_size, or set run.activation_checkpointing = true"
+)
+
+
+def _at_a_time(recipe: Recipe) -> str:
+    return (
+        f"{samples_at_once(recipe)} samples at a time (data.batch_size {recipe.data.batch_size}, "
+        f"processes {distributed.world_size()}, optimizer.accumulate "
+        f"{recipe.optimizer.accumulate})"
+    )
 
 
 def _insist_on_memory(recipe: Recipe, device: torch.device) -> None:
-    """Before anything is loaded. Raises: RelayError if the recipe cannot fit."""
-    if recipe.run.objective in RECIPES:
-        with torch.device("meta"):
-            weights = count_weights(recipe, networks_of(recipe, _tokenizer(recipe)))
-        if weights is not None:
-            insist_on_memory(weights, distributed.world_size(), device)
+    """Before anything is loaded; warns if the weights fit and the activations probably do not.
+
+    Raises: RelayError if the recipe cannot fit.
+    """
+    num_devices = distributed.world_size()
+    if isinstance(recipe, DistillRecipe):
+        weights = count_distilled(recipe, distilling_networks(recipe))
+        insist_on_memory(weights, num_devices, device)
+    if recipe.run.objective not in RECIPES:
+        return
+    with torch.device("meta"):
+        networks = networks_of(recipe, _tokenizer(recipe))
+    weights = count_weights(recipe, networks)
+    insist_on_memory(weights, num_devices, device)
+    if isinstance(recipe, DenoisingRecipe) and distributed.is_main():
+        activations = activation_bytes(recipe, networks) * samples_at_once(recipe)
+        wanted, available = weights.bytes_per_device(num_devices) + activations, memory_of(device)
+        if wanted > available:
+            log.warning(
+                "about %.3g GiB are wanted for weights, optimiser and activations of %s, and %s "
+                "has %.3g: should it run out, %s",
+                wanted / 2**30,
+                _at_a_time(recipe),
+                device,
+                available / 2**30,
+                SAVING,
+            )
 
 
 def summary(recipe: Recipe) -> str:
@@ -75,8 +128,16 @@ def summary(recipe: Recipe) -> str:
         if isinstance(recipe, DenoisingRecipe) and recipe.lora:
             adapter = sum(p.numel() for p in networks.unet.parameters() if p.requires_grad)
             lines.append(f"# {'of them learn':14} {adapter:15,}, the adapter of the unet")
-        needs = estimate(recipe, networks)
-        lines += describe(recipe, needs) if needs else []
+        needs = estimate(recipe, networks) if isinstance(recipe, DenoisingRecipe) else None
+        weights = needs.weights if needs else count_weights(recipe, networks)
+        lines += describe(recipe, weights, needs)
+    elif isinstance(recipe, DistillRecipe):
+        parts = distilling_networks(recipe)
+        for name, module in parts.items():
+            lines.append(f"# {name:14} {num_parameters(module):15,} parameters")
+        weights = count_distilled(recipe, parts)
+        lines.append(f"# {'of them learn':14} {weights.learning:15,}, of the student")
+        lines += describe(recipe, weights)
     samples = recipe.run.steps * recipe.data.batch_size
     lines.append(
         f"# {recipe.run.steps:,} steps of {recipe.data.batch_size} are {samples:,} samples, "

@@ -1,0 +1,147 @@
+"""What the weights of a recipe take on each device, told from the shapes of its networks alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.models.folder import part_folder
+from relay_diffusion.models.low_rank import pays
+from relay_diffusion.models.registry import resolve
+from relay_diffusion.training.networks import (
+    Networks,
+    build_text_encoder,
+    build_unet,
+    build_vae,
+)
+from relay_diffusion.training.recipe import AutoencoderRecipe, BaseRecipe, Recipe, TextRecipe
+from relay_diffusion.training.rounds import DistillRecipe
+
+STATE_BYTES = 5 * 4
+"""Of a weight that learns: itself, its gradient, two moments and its average, in float32."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of a recipe's networks.
+
+    Attributes:
+        learning: how many numbers learn.
+        fixed_bytes: of those that stay as they are, in the precision that they are kept in, in
+            networks that each device has whole.
+        shared_bytes: the same in networks that are shared out with what learns.
+        whole_gradients: whether each device sums gradients of its own, whole, over the parts of a
+            batch (``optimizer.accumulate``).
+    """
+
+    learning: int
+    fixed_bytes: int
+    shared_bytes: int = 0
+    whole_gradients: bool = False
+
+    def bytes_per_device(self, num_devices: int) -> float:
+        """With all that a run keeps of them, in float32 for what learns."""
+        shared = self.learning * STATE_BYTES + self.shared_bytes
+        extra = 4 * self.learning * (num_devices - 1) if self.whole_gradients else 0
+        return (shared + extra) / num_devices + self.fixed_bytes
+
+
+def trained_modules(recipe: Recipe, networks: Networks) -> dict[str, nn.Module]:
+    """Those that the objective hands to the loop, which shares them out over the processes."""
+    if isinstance(recipe, AutoencoderRecipe):
+        vae = networks.vae
+        return {"decoder": vae.decoder} if recipe.objective.decoder_only else {"vae": vae}
+    if isinstance(recipe, TextRecipe):
+        return {"text_encoder": networks.text_encoder}
+    trained: dict[str, nn.Module] = {"unet": networks.unet}
+    if isinstance(recipe, BaseRecipe) and not recipe.lora:
+        trained["text_encoder"] = networks.text_encoder
+    return trained
+
+
+def count_weights(recipe: Recipe, networks: Networks) -> Weights:
+    """Of a recipe's networks, which need no weights for it. What will not learn no longer asks for
+    gradients."""
+    trained = trained_modules(recipe, networks)
+    in_trained = set()
+    for name, module in trained.items():
+        if recipe.optimizer.scales.get(name) == 0:
+            module.requires_grad_(False)
+        in_trained |= {id(parameter) for parameter in module.parameters()}
+    learning = fixed_bytes = shared_bytes = 0
+    for module in networks.modules().values():
+        for parameter in module.parameters():
+            num_bytes = parameter.numel() * parameter.element_size()
+            if id(parameter) not in in_trained:
+                parameter.requires_grad_(False)
+                fixed_bytes += num_bytes
+            elif parameter.requires_grad:
+                learning += parameter.numel()
+            else:
+                shared_bytes += num_bytes
+    return Weights(learning, fixed_bytes, shared_bytes, recipe.optimizer.accumulate > 1)
+
+
+def distilling_networks(recipe: DistillRecipe) -> dict[str, nn.Module]:
+    """Of a distillation, under ``torch.device("meta")``: those of the teacher's cascade, and the
+    student, which is its network told the guidance scale.
+
+    Raises: RelayError if the teacher cannot be read.
+    """
+    settings = recipe.objective
+    folder = resolve(settings.teacher)
+    stage = str(part_folder(folder, f"{settings.stage}_unet"))
+    with torch.device("meta"):
+        teacher = build_unet(stage, 0, 0, "objective.teacher")
+        width = teacher.config.time_cond_proj_dim or settings.guidance_width
+        student = UNet2DConditionModel.from_config({**teacher.config, "time_cond_proj_dim": width})
+        return {
+            "vae": build_vae(str(part_folder(folder, "vae"))),
+            "text_encoder": build_text_encoder(str(part_folder(folder, "text_encoder")), 0),
+            "teacher": teacher,
+            "student": student,
+        }
+
+
+def count_distilled(recipe: DistillRecipe, networks: Mapping[str, nn.Module]) -> Weights:
+    """Of :func:`distilling_networks`; with ``rank``, the student's own weights stay as they are and
+    two matrices for each learn, where these are smaller."""
+    rank, half = recipe.objective.rank, recipe.run.dtype == "bfloat16"
+    of = {name for name, _ in networks["teacher"].named_parameters()}
+    learning = shared_bytes = 0
+    for name, parameter in networks["student"].named_parameters():
+        if rank and name in of and name.endswith(".weight") and pays(parameter, rank):
+            learning += rank * (len(parameter) + parameter[0].numel())
+            shared_bytes += 4 * parameter.numel()
+        else:
+            learning += parameter.numel()
+    fixed_bytes = 0
+    for name in ("vae", "text_encoder", "teacher"):
+        width = 2 if half and name == "teacher" else 4
+        fixed_bytes += width * sum(p.numel() for p in networks[name].parameters())
+    return Weights(learning, fixed_bytes, shared_bytes, recipe.optimizer.accumulate > 1)
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes that the device has in all."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def insist_on_memory(weights: Weights, num_devices: int, device: torch.device) -> None:
+    """Raises: RelayError if not even weights and optimiser fit on the device."""
+    available, least = memory_of(device), weights.bytes_per_device(num_devices)
+    if least > available:
+        raise RelayError(
+            f"the weights, gradients, optimiser and average of this recipe take "
+            f"{least / 2**30:.3g} GiB on each of {num_devices} devices, and {device} has "
+            f"{available / 2**30:.3g}: share them out over more processes (torchrun), "
+            "or train an adapter of them (docs/lora.md)"
+        )
