@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from relay_diffusion.cli import main
-from relay_diffusion.models.folder import read_index
-from relay_diffusion.pipelines.assemble import DISTILLED
+from relay_diffusion.models.folder import STUDENT_NOTE, read_index
 from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.pipelines.metadata import read_parameters, read_record
 
@@ -26,7 +25,7 @@ def full(cascade_folder: Path, distilled: RelayPipeline, tmp_path: Path) -> Path
     students = tmp_path / "students"
     distilled.save_pretrained(students)
     told = {"num_steps": 2, "guidance": [1.0, 6.0], "start": 300}
-    (students / DISTILLED).write_text(json.dumps(told))
+    (students / STUDENT_NOTE).write_text(json.dumps(told))
     arguments = ["--base", str(students), "--relay", str(students), "--shares", "../full"]
     # Of this one folder, what the students share as well.
     for part in ("text_encoder", "tokenizer"):

@@ -12,7 +12,7 @@ import pytest
 from relay_diffusion.cli import main
 from relay_diffusion.diffusion import relay_taus, sample_relay
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.folder import TRAINED
+from relay_diffusion.models.folder import RELAY_NOTE
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
 from .tiny import PROMPT, generators
@@ -70,7 +70,7 @@ def test_assemble_takes_it_from_the_training(
     for stage in ("base_unet", "relay_unet"):
         shutil.copytree(cascade_folder / stage, export / stage)
     if trained:
-        (export / TRAINED).write_text(json.dumps(trained))
+        (export / RELAY_NOTE).write_text(json.dumps(trained))
     parts = ["--base", str(export), "--relay", str(export), "--shares", str(cascade_folder)]
     assert main(["assemble", str(tmp_path / "out"), *parts, *options]) == 0
     index = json.loads((tmp_path / "out" / "model_index.json").read_text())

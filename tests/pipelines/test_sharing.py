@@ -16,7 +16,8 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.entries import Entry
 from relay_diffusion.evaluation.painters import Where
 from relay_diffusion.evaluation.run import _asked
-from relay_diffusion.pipelines.assemble import DISTILLED, assemble, distilled_defaults
+from relay_diffusion.models.folder import STUDENT_NOTE
+from relay_diffusion.pipelines.assemble import assemble, distilled_defaults
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
 from .tiny import generators
@@ -135,7 +136,7 @@ def test_students_can_be_stored_as_differences(
     half.save_pretrained(tmp_path / "whole")
     assert not list((tmp_path / "whole").rglob("low_rank.safetensors"))
     # Those of another teacher are refused before anything is made.
-    told = tmp_path / "students" / DISTILLED
+    told = tmp_path / "students" / STUDENT_NOTE
     told.write_text(json.dumps({"teacher": "0" * 64}))
     with pytest.raises(RelayError, match="was distilled from another network than"):
         assemble(tmp_path / "wrong", **parts, shares="../full", rank=2, **settings)
@@ -199,7 +200,7 @@ def exports(folder: Path, **told: dict[str, Any]) -> list[Path]:
     """Export folders of students by their stage, with what distillation says of them."""
     for stage, settings in told.items():
         (folder / stage).mkdir(exist_ok=True)
-        (folder / stage / DISTILLED).write_text(json.dumps(settings))
+        (folder / stage / STUDENT_NOTE).write_text(json.dumps(settings))
     return [folder / stage for stage in told]
 
 
@@ -239,12 +240,12 @@ def test_students_of_another_prediction_type_are_refused(
 ) -> None:
     students = tmp_path / "students"
     parts = {part: students / part for part in ("base_unet", "relay_unet")}
-    (students / DISTILLED).write_text(json.dumps({"prediction_type": "v_prediction"}))
+    (students / STUDENT_NOTE).write_text(json.dumps({"prediction_type": "v_prediction"}))
     with pytest.raises(RelayError, match=r"base_unet was distilled for .*v_prediction, .*epsilon"):
         assemble(tmp_path / "wrong", **parts, shares="../full", prediction_type="epsilon")
     assert not (tmp_path / "wrong").exists()
     for told in ({"prediction_type": "epsilon"}, {}):
-        (students / DISTILLED).write_text(json.dumps(told))
+        (students / STUDENT_NOTE).write_text(json.dumps(told))
         assemble(tmp_path / f"right_{len(told)}", **parts, shares="../full")
 
 

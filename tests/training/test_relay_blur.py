@@ -11,7 +11,7 @@ import torch
 from tiny_training import CPU, tiny_objective, tiny_recipe
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.folder import TRAINED
+from relay_diffusion.models.folder import RELAY_NOTE
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.recipe import RelayRecipe, recipe_from_dict
 from relay_diffusion.training.rounds import DistillRecipe, rounds_of
@@ -34,7 +34,7 @@ def test_a_relay_trains_previews_and_exports_with_its_schedule(tmp_path: Path) -
             previews.append(objective.preview()[0])
         (tmp_path / blur).mkdir()
         objective.export(tmp_path / blur)
-        assert json.loads((tmp_path / blur / TRAINED).read_text()) == {"relay_blur": blur}
+        assert json.loads((tmp_path / blur / RELAY_NOTE).read_text()) == {"relay_blur": blur}
         assert (tmp_path / blur / "relay_unet" / "config.json").is_file()
     assert not torch.equal(*losses) and not torch.equal(*previews)
 

@@ -44,10 +44,11 @@ def assemble(
     from relay_diffusion.data.scenes.world import World
     from relay_diffusion.errors import RelayError
     from relay_diffusion.models.folder import (
-        TRAINED,
+        RELAY_NOTE,
         part_folder,
         read_index,
         read_json,
+        read_note,
         related,
     )
     from relay_diffusion.pipelines.assemble import assemble as build
@@ -66,8 +67,7 @@ def assemble(
     if world is not None:
         config.setdefault("known_words", sorted(words_of(World.by_name(world))))
         config = {"world": world, "expander": "scenes", **config}
-    if (relay / TRAINED).is_file():
-        config = {**read_json(relay, relay / TRAINED), **config}
+    config = {**read_note(relay, RELAY_NOTE), **config}
     # Students come without, and share it.
     own: dict[str, Any] = {
         part: base / part for part in ("text_encoder", "tokenizer") if (base / part).is_dir()

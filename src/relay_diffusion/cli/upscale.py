@@ -11,6 +11,7 @@ import typer
 
 from relay_diffusion import __version__
 from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
+from relay_diffusion.cli.generate import LAST_SEED
 
 
 def upscale(
@@ -29,7 +30,7 @@ def upscale(
         bool, typer.Option("--fast", help="The model's distilled sibling, of a few steps.")
     ] = False,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="(default: random)")
+        int | None, typer.Option(min=0, max=LAST_SEED, help="(default: random)")
     ] = None,
     relay_steps: Annotated[int | None, typer.Option(help="Of each doubling.")] = None,
     guidance: Annotated[

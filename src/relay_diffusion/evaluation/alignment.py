@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from relay_diffusion.evaluation.bootstrap import Score, Sums, score
+from relay_diffusion.evaluation.bootstrap import Score, Sums, scores_of
 from relay_diffusion.evaluation.judge import Verdict, agreement
 from relay_diffusion.evaluation.suites.prompt import Prompt
 
@@ -37,12 +37,12 @@ Read = Sequence[Sequence[Verdict]]
 def alignment(prompts: Sequence[Prompt], read: Read, seed: int = 0) -> dict[str, Score]:
     """Scores by question (see ``judge.agreement``), and of "facts" and "everything"; ``read[i]``
     are the verdicts on the pictures of prompt i. Prompts without facts are left out."""
-    return _scores(sums_by_question(prompts, read), seed)
+    return scores_of(sums_by_question(prompts, read), seed)
 
 
 def alignment_by_task(prompts: Sequence[Prompt], read: Read, seed: int = 0) -> dict[str, Score]:
     """Scores by the tasks of ``TASK_QUESTIONS``, each over the prompts that pose it."""
-    return _scores(sums_by_task(prompts, read), seed)
+    return scores_of(sums_by_task(prompts, read), seed)
 
 
 def sums_by_question(prompts: Sequence[Prompt], read: Read) -> dict[str, Sums]:
@@ -67,10 +67,6 @@ def sums_by_task(prompts: Sequence[Prompt], read: Read) -> dict[str, Sums]:
         return {prompt.task: solved}
 
     return _sums(prompts, read, named)
-
-
-def _scores(sums: Mapping[str, Sums], seed: int) -> dict[str, Score]:
-    return {name: score(list(sums[name].values()), seed) for name in sorted(sums)}
 
 
 def _sums(

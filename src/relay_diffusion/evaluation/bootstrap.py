@@ -55,6 +55,11 @@ class Difference:
     word: str
 
 
+def scores_of(sums: Mapping[str, Sums], seed: int = 0) -> dict[str, Score]:
+    """``score`` of each name, in the order of the alphabet."""
+    return {name: score(list(sums[name].values()), seed) for name in sorted(sums)}
+
+
 def score(by_prompt: Sequence[tuple[float, int]], seed: int = 0) -> Score:
     """The ratio of sums of (sum over a prompt's pictures, how many they are), one pair a prompt."""
     pairs = np.array(by_prompt, dtype=np.float64)
@@ -68,8 +73,7 @@ def interval(pairs: np.ndarray, seed: int = 0) -> tuple[float, float]:
 
     Resamples whose denominators are all 0 are left out; not all rows may have 0.
     """
-    rng = np.random.default_rng(seed)
-    chosen = pairs[rng.integers(len(pairs), size=(NUM_RESAMPLES, len(pairs)))].sum(1)
+    chosen = _resampled(pairs, seed)
     chosen = chosen[chosen[:, 1] > 0]
     low, high = np.quantile(chosen[:, 0] / chosen[:, 1], [0.025, 0.975])
     return float(low), float(high)
@@ -86,9 +90,7 @@ def difference(model: Sums, other: Sums, seed: int = 0) -> Difference:
     rows = np.array(
         [(*model.get(i, (0, 0)), *other.get(i, (0, 0))) for i in asked], dtype=np.float64
     )
-    rng = np.random.default_rng(seed)
-    chosen = [rows[rng.integers(len(rows), size=len(rows))].sum(0) for _ in range(NUM_RESAMPLES)]
-    sums = np.array(chosen)
+    sums = _resampled(rows, seed)
     gaps = _gap(sums[(sums[:, 1] > 0) & (sums[:, 3] > 0)])
     # Sums of shares that are equal may differ in the last bit: a bound of 0 must be one.
     low, high = np.quantile(gaps, [0.025, 0.975]).round(12) + 0.0
@@ -98,6 +100,13 @@ def difference(model: Sums, other: Sums, seed: int = 0) -> Difference:
         word = "better" if low > 0 else "worse"
     value = float(_gap(rows.sum(0)[None])[0])
     return Difference(value, float(low), float(high), len(rows), num_differing, word)
+
+
+def _resampled(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Sums of ``NUM_RESAMPLES`` draws of as many rows, with replacement."""
+    rng = np.random.default_rng(seed)
+    num = len(rows)
+    return np.array([rows[rng.integers(num, size=num)].sum(0) for _ in range(NUM_RESAMPLES)])
 
 
 def _gap(sums: np.ndarray) -> np.ndarray:

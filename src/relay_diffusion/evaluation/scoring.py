@@ -20,7 +20,7 @@ from relay_diffusion.evaluation.alignment import (
     sums_by_question,
     sums_by_task,
 )
-from relay_diffusion.evaluation.bootstrap import Score, Sums, score
+from relay_diffusion.evaluation.bootstrap import Score, Sums, scores_of
 from relay_diffusion.evaluation.instruments import Instruments
 from relay_diffusion.evaluation.judge import Judge, Verdict
 from relay_diffusion.evaluation.making import Planned
@@ -82,22 +82,20 @@ def measure(suite: Suite, planned: Sequence[Planned], tools: Instruments, out: P
         for row, verdict in zip(found.pictures, verdicts, strict=True):
             row["verdict"] = asdict(verdict)
         read = [verdicts[i : i + num] for i in range(0, len(verdicts), num)]
-        found.questions = alignment(suite.prompts, read)
-        found.tasks = alignment_by_task(suite.prompts, read)
         found.sums["questions"] = sums_by_question(suite.prompts, read)
         found.sums["tasks"] = sums_by_task(suite.prompts, read)
+        found.questions = scores_of(found.sums["questions"])
+        found.tasks = scores_of(found.sums["tasks"])
     for name, given in _all_scores(suite, planned, tools, out, found.notes):
         found.versions[name] = given.version
         for row, value in zip(found.pictures, given.values, strict=True):
             row.setdefault("scores", {})[name] = value
         sums, by_task = _by_prompt(suite, given.values, num)
-        found.scores[name] = score(list(sums.values()))
         found.sums.setdefault("scores", {})[name] = sums
         if by_task:
-            found.scores_by_task[name] = {
-                task: score(list(by_task[task].values())) for task in sorted(by_task)
-            }
+            found.scores_by_task[name] = scores_of(by_task)
             found.sums[f"{name} by task"] = by_task
+    found.scores = scores_of(found.sums.get("scores", {}))
     try:
         found.distances = _distances(suite, planned, tools)
     except ModuleNotFoundError as error:

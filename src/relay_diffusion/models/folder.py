@@ -41,8 +41,24 @@ def max_tokens_of(index: Mapping[str, Any]) -> int:
     return int(index.get("max_tokens", 225))
 
 
-TRAINED = "relay.json"
+RELAY_NOTE = "relay.json"
 """In the export folder of a relay stage: arguments of a cascade that it was trained for."""
+
+STUDENT_NOTE = "distilled.json"
+"""In the export folder of a student: what it was distilled from, and for which use."""
+
+
+def read_note(export: Path, name: str) -> dict[str, Any]:
+    """What training wrote beside the networks in an export folder; {} if it wrote no such note.
+
+    Raises: RelayError if it is damaged.
+    """
+    return read_json(export, export / name) if (export / name).is_file() else {}
+
+
+def relay_blur_of(index: Mapping[str, Any]) -> str:
+    """The relay's blur schedule; where a cascade does not say, as in ``RelayPipeline.__init__``."""
+    return str(index.get("relay_blur", "linear"))
 
 
 def relay_start_of(index: Mapping[str, Any]) -> float:

@@ -13,7 +13,13 @@ from diffusers import AutoencoderDC, AutoencoderKL, UNet2DConditionModel
 from transformers import AutoTokenizer, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.folder import part_folder, read_json, related
+from relay_diffusion.models.folder import (
+    STUDENT_NOTE,
+    part_folder,
+    read_json,
+    read_note,
+    related,
+)
 from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.lora import UNETS
 from relay_diffusion.models.low_rank import insist_on_whole, write_low_rank
@@ -22,9 +28,6 @@ from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.pipelines.settings import resolve_settings
 
 log = logging.getLogger(__name__)
-
-DISTILLED = "distilled.json"
-"""Written by ``training/distilling.py`` beside a student."""
 
 VAES = {"AutoencoderKL": AutoencoderKL, "AutoencoderDC": AutoencoderDC}
 
@@ -113,13 +116,10 @@ def assemble(
     return pipe
 
 
-def _told_of(export: Path) -> dict[str, Any]:
-    """What distillation wrote into the export folder of its run; nothing of another training."""
-    return read_json(export, export / DISTILLED) if (export / DISTILLED).is_file() else {}
-
-
 def _insist_on_prediction(student: Path, prediction_type: str) -> None:
-    taught = _told_of(student.parent).get("prediction_type")  # the first students were not told
+    taught = read_note(student.parent, STUDENT_NOTE).get(
+        "prediction_type"
+    )  # the first students were not told
     if taught not in (None, prediction_type):
         raise RelayError(
             f"{student} was distilled for prediction type {taught}, the cascade would be of "
@@ -133,7 +133,7 @@ def _insist_on_teachers(owner: Path, **students: Path) -> None:
     for part, folder in students.items():
         teacher = part_folder(owner, part)
         insist_on_whole(teacher)
-        wanted = _told_of(folder.parent).get("teacher")
+        wanted = read_note(folder.parent, STUDENT_NOTE).get("teacher")
         if wanted not in (None, network_hash(teacher)):
             raise RelayError(
                 f"{folder} was distilled from another network than {teacher}: share with the "
@@ -151,8 +151,10 @@ def distilled_defaults(base: Path, relay: Path, guidance_scale: float) -> dict[s
         guidance_scale: default of the teacher, brought into that range.
     Raises: RelayError if the two know no scale in common.
     """
-    both = {"base": _told_of(base), "relay": _told_of(relay)}
-    told = {stage: one for stage, one in both.items() if one}
+    notes = {
+        stage: read_note(run, STUDENT_NOTE) for stage, run in (("base", base), ("relay", relay))
+    }
+    told = {stage: note for stage, note in notes.items() if note}
     if not told:
         return {}
     defaults: dict[str, Any] = {"solver": "euler"}

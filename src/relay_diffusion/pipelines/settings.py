@@ -8,6 +8,7 @@ from typing import Any, cast, get_args
 
 from relay_diffusion.diffusion import Blur, NoiseSchedule, Solver
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.folder import relay_blur_of
 from relay_diffusion.pipelines.notices import warn_once
 
 NUM_TRAIN_STEPS = 1000
@@ -81,7 +82,7 @@ def resolve_settings(
         raise RelayError(
             f"{settings.num_relay_steps} relay steps; allowed is 1 to {lowest}, the start level"
         )
-    blur = config.get("relay_blur", "linear")
+    blur = relay_blur_of(config)
     if blur not in get_args(Blur):
         raise RelayError(f"relay_blur {blur!r}; allowed is {' or '.join(get_args(Blur))}")
     _check_guidance(settings.guidance_scale, config["guidance_range"] if distilled else None)

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.folder import max_tokens_of, part_folder, read_index, read_json
+from relay_diffusion.models.folder import (
+    max_tokens_of,
+    part_folder,
+    read_index,
+    read_json,
+    relay_blur_of,
+    relay_start_of,
+)
 from relay_diffusion.models.registry import resolve
 
 STAGES = {"base": "base_unet", "relay": "relay_unet", "concat": "relay_unet"}
@@ -39,10 +46,11 @@ def fill_from_cascade(tables: Mapping[str, Any]) -> Mapping[str, Any]:
         "prediction_type": scheduler.get("prediction_type", "epsilon"),
     }
     filled = {**tables, "model": {**parts, **used, **model}}
-    starts = index.get("relay_start")
     if objective == "relay":
-        settings = {"num_relay_train_steps": int(starts[0])} if starts else {}
-        settings["blur"] = index.get("relay_blur", "linear")
+        settings = {
+            "num_relay_train_steps": int(relay_start_of(index)),
+            "blur": relay_blur_of(index),
+        }
         filled["objective"] = {**settings, **tables.get("objective", {})}
     return filled
 

@@ -26,7 +26,7 @@ from relay_diffusion.diffusion import (
 )
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.denoiser import Denoiser
-from relay_diffusion.models.folder import max_tokens_of, part_folder
+from relay_diffusion.models.folder import STUDENT_NOTE, max_tokens_of, part_folder
 from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.training import distributed
@@ -164,7 +164,7 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
             }
             if relays:
                 made["start"] = settings.start
-            (out / "distilled.json").write_text(json.dumps(made, indent=2) + "\n")
+            (out / STUDENT_NOTE).write_text(json.dumps(made, indent=2) + "\n")
 
     return Objective(
         trained={"unet": student},

@@ -80,8 +80,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             export.write(step)
 
     if start >= run.steps and export.lacks(start):  # there was no room, or no time
-        with _evaluating(recipe, modules, ema, device):
-            export.write(start)
+        put_export(start, leave=True)
 
     bad_step = torch.tensor(-1, device=device)
     bad_rows = torch.zeros(len(rows), dtype=torch.bool, device=device)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Literal
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.folder import relay_start_of
+from relay_diffusion.models.folder import relay_blur_of, relay_start_of
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.training.cascade import read_cascade
 from relay_diffusion.training.data_settings import at_least
@@ -134,7 +134,7 @@ def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
 
 def _start_of_teacher(settings: DistillObjective) -> float:
     index, _ = read_cascade(resolve(settings.teacher), "objective.teacher")
-    blur = index.get("relay_blur", "linear")
+    blur = relay_blur_of(index)
     if blur != "linear":
         raise RelayError(
             f"the relay of {settings.teacher} has the blur schedule {blur!r}, and only linear ones "

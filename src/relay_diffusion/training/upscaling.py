@@ -11,7 +11,7 @@ from torch import Tensor
 
 from relay_diffusion.diffusion import base_loss, relay_loss
 from relay_diffusion.models.denoiser import Denoiser
-from relay_diffusion.models.folder import TRAINED
+from relay_diffusion.models.folder import RELAY_NOTE
 from relay_diffusion.training.cached import check_prepared
 from relay_diffusion.training.denoising import (
     SampleLoss,
@@ -56,7 +56,7 @@ def relay(
         objective.export(folder)
         if is_main():
             # What a cascade of it has to know (cli/assemble.py).
-            (folder / TRAINED).write_text(json.dumps({"relay_blur": settings.blur}) + "\n")
+            (folder / RELAY_NOTE).write_text(json.dumps({"relay_blur": settings.blur}) + "\n")
 
     return replace(objective, export=export)
 
