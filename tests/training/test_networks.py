@@ -215,3 +215,15 @@ def test_what_follows_from_the_other_networks_may_be_left_out() -> None:
     assert unet.config.cross_attention_dim == 16
     assert unet.config.projection_class_embeddings_input_dim == 48
     assert text_encoder.config.dropout_rate == 0.0
+
+
+def test_a_fresh_text_encoder_looks_at_the_words_beside_each_other() -> None:
+    encoder = build_text_encoder(
+        {"d_model": 48, "d_kv": 8, "num_layers": 1, "num_heads": 6, "d_ff": 32}, 20
+    )
+    attention = encoder.encoder.block[0].layer[0].SelfAttention
+    weights = attention.compute_bias(16, 16).detach().softmax(-1)[0]  # (heads, from, to)
+    for head, offset in enumerate((-1, 1, -2, 2, -3)):
+        assert int(weights[head, 8].argmax()) == 8 + offset
+        assert float(weights[head, 8, 8 + offset]) > 0.8
+    assert float(weights[5, 8].max()) < 0.2  # the last head looks at all

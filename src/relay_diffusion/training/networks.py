@@ -102,7 +102,25 @@ def build_text_encoder(spec: str | Mapping[str, Any], vocab_size: int) -> Any:
         return _without_dropout(_open(T5EncoderModel, spec, "model.text_encoder"))
     arguments = {"vocab_size": vocab_size, "dropout_rate": 0.0, **spec}
     config = _construct(T5Config, arguments, "model.text_encoder")
-    return T5EncoderModel(config)
+    return _attending_nearby(T5EncoderModel(config))
+
+
+NEARBY = (-1, 1, -2, 2, -3)
+"""Positions, counted from a word, that a head each of a fresh text encoder begins at."""
+
+
+def _attending_nearby(text_encoder: Any) -> Any:
+    """All that tells T5 the order of words are numbers added to its logits. They start near 0 and
+    matter from some units on, and AdamW moves a number by the rate at most: for thousands of steps
+    an encoder that starts from nothing would know a bag of words (docs/log.md, 2026-11-27)."""
+    if _on_meta():
+        return text_encoder
+    table = text_encoder.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+    ahead = text_encoder.config.relative_attention_num_buckets // 2
+    with torch.no_grad():
+        for head, offset in zip(range(table.shape[1]), NEARBY, strict=False):
+            table[abs(offset) + (ahead if offset > 0 else 0), head] += 5.0
+    return text_encoder
 
 
 def _without_dropout(text_encoder: Any) -> Any:

@@ -195,9 +195,24 @@ class RelayObjective(ConcatObjective):
 
 @dataclass(frozen=True)
 class TextObjective:
-    """Contrast of caption pairs; ``temperature`` divides their cosines."""
+    """Contrast of caption pairs, and of scenes what they say.
 
+    Attributes:
+        contrast: weight of the loss on which captions belong together; 0 is none.
+        temperature: divides the cosines of captions.
+        reading: weight of the loss on what can be read of a scene from its caption; 0 is none.
+    """
+
+    contrast: float = 1.0
     temperature: float = 0.07
+    reading: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.contrast, self.reading) < 0 or self.contrast == self.reading == 0:
+            raise RelayError(
+                f"objective.contrast is {self.contrast} and reading {self.reading}: give at least "
+                "one of them a weight, and neither one below 0"
+            )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ two captions of one picture say the same thing and captions of two pictures do n
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,63 +17,145 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from relay_diffusion.data.scenes.stream import SceneStream
+from relay_diffusion.data.scenes.world import World
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.text import encode_text, tokenize
 from relay_diffusion.training import distributed
 from relay_diffusion.training.draws import Draws
-from relay_diffusion.training.feed import Batch, Source
+from relay_diffusion.training.feed import Batch, Source, Split, Stream
 from relay_diffusion.training.networks import save_half
 from relay_diffusion.training.objective import Objective
+from relay_diffusion.training.reading import (
+    CaptionReader,
+    Logits,
+    facts_of,
+    reading_loss,
+    share_read,
+)
 from relay_diffusion.training.recipe import TextRecipe
+from relay_diffusion.training.sources import Ahead
+
+SPLITS: tuple[Split, ...] = ("train", "held-out")
 
 
 def text(
     recipe: TextRecipe,
-    text_encoder: nn.Module,
+    text_encoder: Any,
     tokenizer: Any,
     source: Source,
     device: torch.device,
 ) -> Objective:
-    """Train ``text_encoder`` on pairs of captions.
+    """Train ``text_encoder`` on pairs of captions and, with ``objective.reading``, on what they say
+    of their scenes.
 
-    Raises: RelayError if the batch is to be split: every sample is measured against all others.
+    Raises: RelayError if the batch is to be split: every sample is measured against all others; and
+        if there are no scenes to read of.
     """
     if recipe.optimizer.accumulate > 1:
         raise RelayError("optimizer.accumulate must be 1: the text objective needs whole batches")
     distributed.insist_on_one("the text objective")
     size = recipe.data.batch_size
-    streams = {split: source(split, recipe.data.views) for split in ("train", "held-out")}
+    weight, temperature = recipe.objective.reading, recipe.objective.temperature
+    streams = {split: source(split, recipe.data.views) for split in SPLITS}
+    trained: dict[str, nn.Module] = {"text_encoder": text_encoder}
+    learned = None
+    if weight:
+        width, padding = text_encoder.config.d_model, tokenizer.pad_token_id
+        learned = _Reading(recipe, width, padding, streams, device)
+        trained["reader"] = learned.reader
 
-    def pairs(split: str, step: int) -> Batch:
-        captions = zip(*streams[split].caption_pairs(step, size), strict=True)
-        ids = [tokenize(tokenizer, side, recipe.model.max_tokens).to(device) for side in captions]
-        return {"first": ids[0], "second": ids[1]}
+    def tokens(captions: Sequence[str]) -> Tensor:
+        return tokenize(tokenizer, captions, recipe.model.max_tokens).to(device)
+
+    def pairs(split: Split, step: int) -> Batch:
+        facts: Batch = {}
+        if learned is None:
+            captions = streams[split].caption_pairs(step, size)
+        else:
+            captions, facts = learned.pairs(split, step, size)
+        first, second = zip(*captions, strict=True)
+        return {"first": tokens(first), "second": tokens(second)} | facts
+
+    def contexts(batch: Batch) -> list[Tensor]:
+        return [encode_text(text_encoder, batch[name]) for name in ("first", "second")]
 
     def loss(batch: Batch, draws: Draws) -> Tensor:
-        similarity = _similarity(text_encoder, batch)
-        return contrastive_loss(similarity, recipe.objective.temperature)
+        pair = contexts(batch)
+        losses = recipe.objective.contrast * contrastive_loss(_similarity(*pair), temperature)
+        if learned is not None:
+            losses = losses + weight * learned.loss(pair, batch) / 2
+        return losses
 
     def validate() -> dict[str, float]:
         batches = -(-recipe.validation.num_pictures // size)
-        similarity = [_similarity(text_encoder, pairs("held-out", i)) for i in range(batches)]
-        losses = [contrastive_loss(s, recipe.objective.temperature) for s in similarity]
-        right = [s.argmax(1) == torch.arange(len(s), device=s.device) for s in similarity]
-        return {
-            "loss": float(torch.cat(losses).mean()),
-            "retrieval": float(torch.cat(right).float().mean()),
-        }
+        figures: dict[str, list[float]] = defaultdict(list)
+        for step in range(batches):
+            batch = pairs("held-out", step)
+            pair = contexts(batch)
+            similarity = _similarity(*pair)
+            right = similarity.argmax(1) == torch.arange(size, device=device)
+            figures["loss"].append(float(contrastive_loss(similarity, temperature).mean()))
+            figures["retrieval"].append(float(right.float().mean()))
+            if learned is not None:
+                # The long caption leaves nothing out.
+                for name, share in learned.shares(pair[1], batch["second"], batch).items():
+                    figures[name].append(share)
+        return {name: sum(values) / batches for name, values in figures.items()}
 
     def export(folder: Path) -> None:
         save_half(text_encoder, folder / "text_encoder")
         tokenizer.save_pretrained(folder / "tokenizer")
 
     return Objective(
-        trained={"text_encoder": text_encoder},
+        trained=trained,
         feed=lambda step: pairs("train", step),
         loss=loss,
         export=export,
         validate=validate,
     )
+
+
+class _Reading:
+    """What captions say of their scenes, as a second loss on the same pairs."""
+
+    def __init__(
+        self,
+        recipe: TextRecipe,
+        width: int,
+        padding: int,
+        streams: Mapping[Split, Stream],
+        device: torch.device,
+    ) -> None:
+        self.streams = {}
+        for split, stream in streams.items():
+            inner = stream.stream if isinstance(stream, Ahead) else stream
+            if not isinstance(inner, SceneStream):
+                raise RelayError(
+                    "objective.reading is for scenes, whose truth is known: set 0 for pictures"
+                )
+            self.streams[split] = inner
+        self.world = World.by_name(recipe.data.world)
+        self.reader = CaptionReader(width, self.world).to(device)
+        self.padding = padding
+        self.device = device
+
+    def pairs(self, split: Split, step: int, size: int) -> tuple[list[tuple[str, str]], Batch]:
+        scenes, captions = zip(*self.streams[split].captioned(step, size), strict=True)
+        facts = facts_of(scenes, self.world)
+        return list(captions), {name: values.to(self.device) for name, values in facts.items()}
+
+    def loss(self, pair: Sequence[Tensor], batch: Batch) -> Tensor:
+        """Of both captions together, (B,)."""
+        ids = (batch["first"], batch["second"])
+        logits = [self._logits(*caption) for caption in zip(pair, ids, strict=True)]
+        return reading_loss(logits[0], batch) + reading_loss(logits[1], batch)
+
+    def shares(self, context: Tensor, ids: Tensor, facts: Batch) -> dict[str, float]:
+        return share_read(self._logits(context, ids), facts)
+
+    def _logits(self, context: Tensor, ids: Tensor) -> Logits:
+        return self.reader(context, ids != self.padding)
 
 
 def contrastive_loss(similarity: Tensor, temperature: float) -> Tensor:
@@ -88,11 +172,10 @@ def contrastive_loss(similarity: Tensor, temperature: float) -> Tensor:
     return (forth + F.cross_entropy(logits.T, target, reduction="none")) / 2
 
 
-def _similarity(text_encoder: nn.Module, batch: Batch) -> Tensor:
+def _similarity(first: Tensor, second: Tensor) -> Tensor:
     """Cosines (B, B) of mean embeddings. The mean runs over all positions, padding too: a UNet
-    attends to all of them, so what tells captions apart has to be in all of them."""
-    first, second = (
-        F.normalize(encode_text(text_encoder, batch[name]).mean(1), dim=1)
-        for name in ("first", "second")
-    )
-    return first @ second.T
+    attends to all of them, so what tells captions apart has to be in all of them.
+
+    Args: both (B, L, D).
+    """
+    return F.normalize(first.mean(1), dim=1) @ F.normalize(second.mean(1), dim=1).T

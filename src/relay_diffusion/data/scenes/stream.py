@@ -82,13 +82,17 @@ class SceneStream:
 
     def caption_pairs(self, step: int, batch_size: int) -> list[tuple[str, str]]:
         """The short and the long caption of each scene of a batch, nothing drawn."""
-        pairs = []
+        return [captions for _, captions in self.captioned(step, batch_size)]
+
+    def captioned(self, step: int, batch_size: int) -> list[tuple[Scene, tuple[str, str]]]:
+        """The scenes of :meth:`caption_pairs`, each with its pair."""
+        captioned = []
         for index in range(step * batch_size, (step + 1) * batch_size):
             draw = random.Random(f"pair {self.seed} {index}")
             scene = self.world.sample(draw.getrandbits(48), self.split)
             short = short_caption(scene, draw.getrandbits(48))
-            pairs.append((short, long_caption(scene, draw.getrandbits(48))))
-        return pairs
+            captioned.append((scene, (short, long_caption(scene, draw.getrandbits(48)))))
+        return captioned
 
     def draw(self, described: SceneDescription) -> SceneBatch:
         """Pictures of a described batch."""
