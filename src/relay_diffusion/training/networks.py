@@ -110,16 +110,20 @@ NEARBY = (-1, 1, -2, 2, -3)
 
 
 def _attending_nearby(text_encoder: Any) -> Any:
-    """All that tells T5 the order of words are numbers added to its logits. They start near 0 and
-    matter from some units on, and AdamW moves a number by the rate at most: for thousands of steps
-    an encoder that starts from nothing would know a bag of words (docs/log.md, 2026-11-27)."""
+    """Have a head each begin with most of its attention on one of the positions ``NEARBY``.
+
+    All that tells T5 the order of words are numbers added to its logits by distance. They start
+    near 0 and matter from some units on, and AdamW moves a number by the rate at most: for
+    thousands of steps an encoder that starts from nothing would know a bag of words (docs/log.md,
+    2026-11-27)."""
     if _on_meta():
         return text_encoder
     table = text_encoder.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
     ahead = text_encoder.config.relative_attention_num_buckets // 2
     with torch.no_grad():
         for head, offset in zip(range(table.shape[1]), NEARBY, strict=False):
-            table[abs(offset) + (ahead if offset > 0 else 0), head] += 5.0
+            if abs(offset) < ahead // 2:  # from there on a number is of several distances
+                table[abs(offset) + (ahead if offset > 0 else 0), head] += 5.0
     return text_encoder
 
 

@@ -17,12 +17,13 @@ class Objective:
     """An objective, ready to be trained.
 
     Attributes:
-        trained: the modules that learn, by the name of their folder in a cascade.
+        trained: the modules that learn, by the name of their folder in a cascade, and what helps
+            them to and is not exported.
         feed: step -> this process's rows of the batch, a function of the step alone.
         loss: (batch, draws) -> (B,), one loss per sample. ``draws`` are the random numbers of
             exactly these samples, so a batch may be split at will.
-        export: writes the trained modules, half precision, into a folder; every process calls it,
-            and the main one writes.
+        export: writes what a cascade has of them, half precision, into a folder; every process
+            calls it, and the main one writes.
         validate: -> named figures, on held-out data with fixed noise.
         preview: -> pictures (N, 3, H, W) in [-1, 1] and how many go in a row.
         levels: draws -> (B,), the training index t of each of these samples, to be named when its

@@ -126,8 +126,14 @@ NETWORKS = ("vae", "text_encoder", "unet")
 """May have a scale of 0 where they do not learn in any case."""
 
 EDGES = (
-    *("conv_in", "conv_out", "shared", "embed_tokens", "relative_attention_bias"),
-    *("queries", "numbers", "answers"),
+    "conv_in",
+    "conv_out",
+    "shared",
+    "embed_tokens",
+    "relative_attention_bias",
+    "queries",  # these three of training/reading.py
+    "numbers",
+    "answers",
 )
 """First and last layers and tables of embeddings: not what orthogonal updates are for."""
 

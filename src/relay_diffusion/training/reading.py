@@ -3,10 +3,14 @@
 Captions of a batch are told apart by the words in them; who is blue and who is yellow hardly ever
 decides, so an encoder that learns from contrast alone keeps a bag of words (arXiv:2210.01936 finds
 it in CLIP) and a UNet cannot draw what it is not told. Here every subject asks the words what is
-said of it, and every place who stands there, by one layer of cross-attention: all that a UNet has.
+said of it, and every side who stands there, by one layer of cross-attention, fewer than a UNet has.
 
-Padding is not read. There is more of it than of words, an encoder soon puts into it which colours
-there are, and a reader that finds that there never gets to the words, which say whose they are.
+The facts are the scene's. Its long caption states them all (where a single thing stands is not
+asked); a short one leaves some out, and the most likely answer is then learned.
+
+Padding is not read, except in the mean, as a UNet has it. There is more of it than of words, an
+encoder soon puts into it which colours there are, and a probe that finds that there never gets to
+the words, which say whose they are.
 """
 
 from __future__ import annotations
@@ -21,59 +25,66 @@ from relay_diffusion.data.scenes.scene import INVERSE, Scene
 from relay_diffusion.data.scenes.world import World, size_word
 from relay_diffusion.training.feed import Batch
 
-STANDS = ("unsaid", "in a row", *INVERSE)
+SIDES = tuple(INVERSE)
+"""Of a pair. The thing at "left of" is the one that stands left of the other."""
+
+RELATIONS = ("unsaid", "in a row", *SIDES)
 """How a thing stands to the other, or to all others."""
 
-SIDES = tuple(INVERSE)
-"""Places of which two things share two: the left thing is the one that stands left of the other."""
-
 SIZES = ("", "small", "large")
-MOST_THINGS = 4
+MAX_THINGS = 4
+UNSAID = -100
 NUM_HEADS = 4
 HEAD_WIDTH = 48
-RARE = 5.0
+ABSENT_BIAS = 5.0  # initial logit that a subject is absent: most are, from most captions
 
 Logits = dict[str, tuple[Tensor, ...]]
 """By the names of :func:`facts_of`, an answer to each question; and "whole"."""
 
 
 def facts_of(scenes: Sequence[Scene], world: World) -> Batch:
-    """The truth of scenes, by subject, by place, and of the whole picture; -100 where there is
-    nothing to say.
+    """The truth of scenes, by subject, by side, and of the whole picture; ``UNSAID`` where there is
+    nothing to say, or things of one subject differ in it.
 
-    Returns: ``things`` (B, S, 4) number, tint, stand and size of each of the world's S subjects, a
-        number of 0 being none; ``places`` (B, 4, 2) subject and tint at each of ``SIDES``, S where
+    Returns: ``things`` (B, S, 4) number, tint, relation and size of each of the world's S subjects,
+        a number of 0 being none; ``sides`` (B, 4, 2) subject and tint at each of ``SIDES``, S where
         nothing is said to stand; ``picture`` (B, 2) background and style.
     """
     num_subjects = len(world.subjects)
     subjects = {name: index for index, name in enumerate(world.subjects)}
     tints = {name: index for index, name in enumerate((None, *world.tints))}
-    things = torch.full((len(scenes), num_subjects, 4), -100)
+    things = torch.full((len(scenes), num_subjects, 4), UNSAID)
     things[..., 0] = 0
-    places = torch.full((len(scenes), len(SIDES), 2), -100)
-    places[..., 0] = num_subjects
+    sides = torch.full((len(scenes), len(SIDES), 2), UNSAID)
+    sides[..., 0] = num_subjects
     for row, scene in enumerate(scenes):
-        relation = scene.relation or STANDS[0]
+        relation = scene.relation or RELATIONS[0]
         for index, thing in enumerate(scene.things):
-            stand = INVERSE.get(relation, relation) if index else relation
+            stands = INVERSE.get(relation, relation) if index else relation
             subject, tint = subjects[thing.subject], tints[thing.tint]
-            number = sum(other.subject == thing.subject for other in scene.things)
-            things[row, subject] = torch.tensor(
-                [number, tint, STANDS.index(stand), SIZES.index(size_word(scene, thing))]
-            )
-            if stand in SIDES:
-                places[row, SIDES.index(stand)] = torch.tensor([subject, tint])
+            answers = [tint, RELATIONS.index(stands), SIZES.index(size_word(scene, thing))]
+            said = things[row, subject]
+            if said[0] == 0:
+                said[1:] = torch.tensor(answers)
+            else:
+                said[1:][said[1:] != torch.tensor(answers)] = UNSAID
+                said[3] = UNSAID  # captions give several of a kind no size
+            said[0] += 1
+            if stands in SIDES:
+                sides[row, SIDES.index(stands)] = torch.tensor([subject, tint])
     picture = [[world.backgrounds.index(s.background), world.styles.index(s.style)] for s in scenes]
-    return {"things": things, "places": places, "picture": torch.tensor(picture)}
+    return {"things": things, "sides": sides, "picture": torch.tensor(picture)}
 
 
-class CaptionReader(nn.Module):
+class CaptionProbe(nn.Module):
     """Answers what :func:`facts_of` asks, from the embeddings of captions.
 
-        answers_q = W_q softmax_l(q . K c_l) V c_l
+        answer_q = W_kind [softmax_l(q . K c_l / sqrt(48)) V c_l],    four heads, l over words
 
     with one query q for each subject, each of ``SIDES`` and the picture; and, since a UNet has it
     as well, ``whole``: which subjects, which background and style, from the mean of c alone.
+
+    Args: width of the embeddings, D; world whose scenes are asked about.
     """
 
     def __init__(self, width: int, world: World) -> None:
@@ -82,16 +93,15 @@ class CaptionReader(nn.Module):
         of_picture = [len(world.backgrounds), len(world.styles)]
         self.num_subjects = num_subjects
         self.splits = {
-            "things": [num_tints, len(STANDS), len(SIZES)],
-            "places": [num_subjects + 1, num_tints],
+            "things": [num_tints, len(RELATIONS), len(SIZES)],
+            "sides": [num_subjects + 1, num_tints],
             "picture": of_picture,
             "whole": [*of_picture, num_subjects],
         }
         inner = NUM_HEADS * HEAD_WIDTH
         self.queries = nn.Parameter(torch.randn(num_subjects + len(SIDES) + 1, inner) * 0.2)
-        self.numbers = nn.Parameter(torch.zeros(num_subjects, 1 + MOST_THINGS, inner))
-        # Most subjects are absent from most captions.
-        self.absent = nn.Parameter(torch.tensor([RARE, *[0.0] * MOST_THINGS]))
+        self.numbers = nn.Parameter(torch.zeros(num_subjects, 1 + MAX_THINGS, inner))
+        self.number_bias = nn.Parameter(torch.tensor([ABSENT_BIAS, *[0.0] * MAX_THINGS]))
         self.to_k = nn.Linear(width, inner, bias=False)
         self.to_v = nn.Linear(width, inner)
         self.answers = nn.ModuleDict(
@@ -102,48 +112,48 @@ class CaptionReader(nn.Module):
         )
         whole = self.answers["whole"]
         assert isinstance(whole, nn.Linear)
-        nn.init.constant_(whole.bias[-num_subjects:], -RARE)
+        nn.init.constant_(whole.bias[-num_subjects:], -ABSENT_BIAS)
 
-    def forward(self, context: Tensor, words: Tensor) -> Logits:
-        """Logits. Args: context (B, L, D); words (B, L), true where the caption has a word."""
-        size = len(context)
+    def gradient_checkpointing_enable(self) -> None:
+        """Nothing to save: it has one layer."""
+
+    def forward(self, context: Tensor, mask: Tensor) -> Logits:
+        """Logits, float32. Args: context (B, L, D); mask (B, L), false on padding."""
         k, v = (
             to(context).unflatten(-1, (NUM_HEADS, HEAD_WIDTH)).transpose(1, 2)
             for to in (self.to_k, self.to_v)
         )
-        q = self.queries.unflatten(-1, (NUM_HEADS, HEAD_WIDTH)).transpose(0, 1)
-        mask = words[:, None, None]
-        read = F.scaled_dot_product_attention(q.to(k.dtype).expand(size, -1, -1, -1), k, v, mask)
-        read = read.transpose(1, 2).flatten(2)
-        asked = dict(
-            zip(
-                ("things", "places", "picture"),
-                read.split([self.num_subjects, len(SIDES), 1], 1),
-                strict=True,
-            )
+        q = self.queries.unflatten(-1, (NUM_HEADS, HEAD_WIDTH)).transpose(0, 1).to(k.dtype)
+        q = q.expand(len(context), -1, -1, -1)
+        read = F.scaled_dot_product_attention(q, k, v, mask[:, None, None])
+        things, sides, picture = (
+            read.transpose(1, 2).flatten(2).split([self.num_subjects, len(SIDES), 1], 1)
         )
-        numbers = torch.einsum("bsd,snd->bsn", asked["things"], self.numbers.to(read.dtype))
-        numbers = numbers + self.absent
-        asked["picture"] = asked["picture"].squeeze(1)
-        asked["whole"] = context.mean(1)
-        logits = {
-            name: self.answers[name](values).float().split(self.splits[name], -1)
-            for name, values in asked.items()
+        inputs = {
+            "things": things,
+            "sides": sides,
+            "picture": picture.squeeze(1),
+            "whole": context.mean(1),
         }
-        return logits | {"things": (numbers.float(), *logits["things"])}
+        logits = {
+            name: self.answers[name](x).float().split(self.splits[name], -1)
+            for name, x in inputs.items()
+        }
+        numbers = torch.einsum("bsd,snd->bsn", things, self.numbers.to(things.dtype)).float()
+        return logits | {"things": (numbers + self.number_bias, *logits["things"])}
 
 
 def reading_loss(logits: Logits, facts: Batch) -> Tensor:
-    """Cross-entropy of every answer, on the mean over those of a kind. Returns: (B,) float32."""
+    """Cross-entropy of every answer, summed over subjects, sides and questions; what is ``UNSAID``
+    counts nothing. Returns: (B,) float32."""
     losses = []
-    for name in ("things", "places", "picture"):
+    for name in ("things", "sides", "picture"):
         for index, answer in enumerate(logits[name]):
             truth = facts[name][..., index]
             error = F.cross_entropy(
-                answer.flatten(0, -2), truth.flatten(), reduction="none", ignore_index=-100
-            ).view_as(truth)
-            # Most subjects are absent from most captions: the sum weighs the few that are there.
-            losses.append(error if truth.ndim == 1 else error.sum(1))
+                answer.flatten(0, -2), truth.flatten(), reduction="none", ignore_index=UNSAID
+            )
+            losses.append(error.view(len(truth), -1).sum(1))
     background, style, present = logits["whole"]
     losses.append(F.cross_entropy(background, facts["picture"][:, 0], reduction="none"))
     losses.append(F.cross_entropy(style, facts["picture"][:, 1], reduction="none"))
@@ -152,19 +162,31 @@ def reading_loss(logits: Logits, facts: Batch) -> Tensor:
     return torch.stack(losses).sum(0)
 
 
-def share_read(logits: Logits, facts: Batch) -> dict[str, float]:
-    """Share of right answers about what is there, by question."""
-    figures = {}
-    there = facts["things"][..., 0] > 0
-    names = ("number", "tint", "stand", "size")
-    for index, (name, answer) in enumerate(zip(names, logits["things"], strict=True)):
-        right = answer.argmax(-1) == facts["things"][..., index]
-        figures[name] = float(right[there].float().mean())
-    standing = facts["places"][..., 0] < there.shape[1]
-    at = logits["places"][0].argmax(-1) == facts["places"][..., 0]
-    figures["who stands where"] = float(at[standing].float().mean())
+def count_read(logits: Logits, facts: Batch) -> dict[str, tuple[int, int]]:
+    """By question, how many answers are right, and how many were asked for."""
+
+    def count(answer: Tensor, truth: Tensor, asked: Tensor) -> tuple[int, int]:
+        right = answer.argmax(-1) == truth
+        return int(right[asked].sum()), int(asked.sum())
+
+    things, sides = facts["things"], facts["sides"]
+    there = things[..., 0] > 0
+    numbers, *others = logits["things"]
+    counts = {
+        "number": count(numbers, things[..., 0], there),
+        "absent": count(numbers, things[..., 0], ~there),
+    }
+    for index, (name, answer) in enumerate(zip(("tint", "relation", "size"), others, strict=True)):
+        truth = things[..., index + 1]
+        counts[name] = count(answer, truth, truth != UNSAID)
+        if name == "tint":
+            counts["dyed"] = count(answer, truth, truth > 0)
+    standing = sides[..., 0] < there.shape[1]
+    counts["side"] = count(logits["sides"][0], sides[..., 0], standing)
     for index, name in enumerate(("background", "style")):
         for source in ("picture", "whole"):
-            right = logits[source][index].argmax(-1) == facts["picture"][:, index]
-            figures[f"{name} ({source})"] = float(right.float().mean())
-    return figures
+            truth = facts["picture"][:, index]
+            counts[f"{name} ({source})"] = count(
+                logits[source][index], truth, torch.ones_like(truth, dtype=torch.bool)
+            )
+    return counts

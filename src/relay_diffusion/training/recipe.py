@@ -195,10 +195,10 @@ class RelayObjective(ConcatObjective):
 
 @dataclass(frozen=True)
 class TextObjective:
-    """Contrast of caption pairs, and of scenes what they say.
+    """What a text encoder learns of captions.
 
     Attributes:
-        contrast: weight of the loss on which captions belong together; 0 is none.
+        contrast: weight of the loss on which two captions are of one picture; 0 is none.
         temperature: divides the cosines of captions.
         reading: weight of the loss on what can be read of a scene from its caption; 0 is none.
     """

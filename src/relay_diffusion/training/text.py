@@ -1,15 +1,15 @@
-"""The text objective: telling pictures apart by their captions, before there are pictures.
+"""The text objective: a text encoder learns from captions alone, before there are pictures.
 
-A text encoder that starts from nothing beside a UNet learns what changes many pixels (the
-background) and for a long time nothing else: its padding positions, most of what the UNet attends
-to, come to carry the background alone (docs/log.md). So it is first taught, on captions only, that
-two captions of one picture say the same thing and captions of two pictures do not.
+Of scenes it learns to say what a caption says (``reading``, training/reading.py), of pictures with
+two captions each which two belong together (``contrast``). One that starts from nothing beside a
+UNet learns what changes many pixels, the backgrounds, and for a long time nothing else
+(docs/log.md).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relay_diffusion.data.scenes.stream import SceneStream
-from relay_diffusion.data.scenes.world import World
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.text import encode_text, tokenize
 from relay_diffusion.training import distributed
-from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Source, Split, Stream
 from relay_diffusion.training.networks import save_half
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.reading import (
-    CaptionReader,
+    CaptionProbe,
     Logits,
+    count_read,
     facts_of,
     reading_loss,
-    share_read,
 )
 from relay_diffusion.training.recipe import TextRecipe
 from relay_diffusion.training.sources import Ahead
@@ -46,8 +44,10 @@ def text(
     source: Source,
     device: torch.device,
 ) -> Objective:
-    """Train ``text_encoder`` on pairs of captions and, with ``objective.reading``, on what they say
-    of their scenes.
+    """Train ``text_encoder`` by contrast of pairs of captions, by what they say of their scenes, or
+    by both, as ``objective`` weighs them.
+
+        loss_i = contrast_i + reading_i,    reading the mean over the two captions
 
     Raises: RelayError if the batch is to be split: every sample is measured against all others; and
         if there are no scenes to read of.
@@ -55,53 +55,63 @@ def text(
     if recipe.optimizer.accumulate > 1:
         raise RelayError("optimizer.accumulate must be 1: the text objective needs whole batches")
     distributed.insist_on_one("the text objective")
-    size = recipe.data.batch_size
-    weight, temperature = recipe.objective.reading, recipe.objective.temperature
+    size, settings = recipe.data.batch_size, recipe.objective
     streams = {split: source(split, recipe.data.views) for split in SPLITS}
     trained: dict[str, nn.Module] = {"text_encoder": text_encoder}
-    learned = None
-    if weight:
-        width, padding = text_encoder.config.d_model, tokenizer.pad_token_id
-        learned = _Reading(recipe, width, padding, streams, device)
-        trained["reader"] = learned.reader
+    if settings.reading:
+        scenes = {split: _scenes(stream) for split, stream in streams.items()}
+        world = scenes["train"].world
+        trained["probe"] = CaptionProbe(text_encoder.config.d_model, world).to(device)
 
     def tokens(captions: Sequence[str]) -> Tensor:
         return tokenize(tokenizer, captions, recipe.model.max_tokens).to(device)
 
     def pairs(split: Split, step: int) -> Batch:
         facts: Batch = {}
-        if learned is None:
-            captions = streams[split].caption_pairs(step, size)
+        if settings.reading:
+            shown, captions = zip(*scenes[split].captioned(step, size), strict=True)
+            facts = {name: x.to(device) for name, x in facts_of(shown, world).items()}
         else:
-            captions, facts = learned.pairs(split, step, size)
+            captions = streams[split].caption_pairs(step, size)
         first, second = zip(*captions, strict=True)
         return {"first": tokens(first), "second": tokens(second)} | facts
 
-    def contexts(batch: Batch) -> list[Tensor]:
-        return [encode_text(text_encoder, batch[name]) for name in ("first", "second")]
-
-    def loss(batch: Batch, draws: Draws) -> Tensor:
-        pair = contexts(batch)
-        losses = recipe.objective.contrast * contrastive_loss(_similarity(*pair), temperature)
-        if learned is not None:
-            losses = losses + weight * learned.loss(pair, batch) / 2
-        return losses
+    def read(batch: Batch) -> tuple[Tensor, list[Logits], Tensor]:
+        """Loss (B,), what is read of either caption, and their cosines (B, B)."""
+        ids = torch.stack([batch["first"], batch["second"]])
+        contexts = encode_text(text_encoder, ids.flatten(0, 1)).unflatten(0, (2, -1))
+        similarity = _similarity(*contexts)
+        losses = contexts.new_zeros(size)
+        if settings.contrast:
+            contrast = contrastive_loss(similarity, settings.temperature)
+            losses = losses + settings.contrast * contrast
+        logits = []
+        if settings.reading:
+            masks = ids != tokenizer.pad_token_id
+            pair = zip(contexts, masks, strict=True)
+            logits = [trained["probe"](context, mask) for context, mask in pair]
+            each = [reading_loss(answers, batch) for answers in logits]
+            losses = losses + settings.reading * (each[0] + each[1]) / 2
+        return losses, logits, similarity
 
     def validate() -> dict[str, float]:
+        right: Counter[str] = Counter()
+        asked: Counter[str] = Counter()
+        loss = 0.0
         batches = -(-recipe.validation.num_pictures // size)
-        figures: dict[str, list[float]] = defaultdict(list)
         for step in range(batches):
             batch = pairs("held-out", step)
-            pair = contexts(batch)
-            similarity = _similarity(*pair)
-            right = similarity.argmax(1) == torch.arange(size, device=device)
-            figures["loss"].append(float(contrastive_loss(similarity, temperature).mean()))
-            figures["retrieval"].append(float(right.float().mean()))
-            if learned is not None:
-                # The long caption leaves nothing out.
-                for name, share in learned.shares(pair[1], batch["second"], batch).items():
-                    figures[name].append(share)
-        return {name: sum(values) / batches for name, values in figures.items()}
+            losses, logits, similarity = read(batch)
+            loss += float(losses.mean()) / batches
+            if settings.contrast:
+                found = similarity.argmax(1) == torch.arange(size, device=device)
+                right["retrieval"] += int(found.sum())
+                asked["retrieval"] += size
+            if logits:  # of the long caption, which leaves nothing out
+                for name, (num_right, num_asked) in count_read(logits[1], batch).items():
+                    right[name] += num_right
+                    asked[name] += num_asked
+        return {"loss": loss} | {name: right[name] / num for name, num in asked.items() if num}
 
     def export(folder: Path) -> None:
         save_half(text_encoder, folder / "text_encoder")
@@ -110,52 +120,19 @@ def text(
     return Objective(
         trained=trained,
         feed=lambda step: pairs("train", step),
-        loss=loss,
+        loss=lambda batch, draws: read(batch)[0],
         export=export,
         validate=validate,
     )
 
 
-class _Reading:
-    """What captions say of their scenes, as a second loss on the same pairs."""
-
-    def __init__(
-        self,
-        recipe: TextRecipe,
-        width: int,
-        padding: int,
-        streams: Mapping[Split, Stream],
-        device: torch.device,
-    ) -> None:
-        self.streams = {}
-        for split, stream in streams.items():
-            inner = stream.stream if isinstance(stream, Ahead) else stream
-            if not isinstance(inner, SceneStream):
-                raise RelayError(
-                    "objective.reading is for scenes, whose truth is known: set 0 for pictures"
-                )
-            self.streams[split] = inner
-        self.world = World.by_name(recipe.data.world)
-        self.reader = CaptionReader(width, self.world).to(device)
-        self.padding = padding
-        self.device = device
-
-    def pairs(self, split: Split, step: int, size: int) -> tuple[list[tuple[str, str]], Batch]:
-        scenes, captions = zip(*self.streams[split].captioned(step, size), strict=True)
-        facts = facts_of(scenes, self.world)
-        return list(captions), {name: values.to(self.device) for name, values in facts.items()}
-
-    def loss(self, pair: Sequence[Tensor], batch: Batch) -> Tensor:
-        """Of both captions together, (B,)."""
-        ids = (batch["first"], batch["second"])
-        logits = [self._logits(*caption) for caption in zip(pair, ids, strict=True)]
-        return reading_loss(logits[0], batch) + reading_loss(logits[1], batch)
-
-    def shares(self, context: Tensor, ids: Tensor, facts: Batch) -> dict[str, float]:
-        return share_read(self._logits(context, ids), facts)
-
-    def _logits(self, context: Tensor, ids: Tensor) -> Logits:
-        return self.reader(context, ids != self.padding)
+def _scenes(stream: Stream) -> SceneStream:
+    inner = stream.stream if isinstance(stream, Ahead) else stream
+    if not isinstance(inner, SceneStream):
+        raise RelayError(
+            "objective.reading is for scenes, whose truth is known: for pictures set it to 0"
+        )
+    return inner
 
 
 def contrastive_loss(similarity: Tensor, temperature: float) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from relay_diffusion.data.scenes.world import World
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import part_folder
 from relay_diffusion.models.low_rank import pays
@@ -20,6 +21,7 @@ from relay_diffusion.training.networks import (
     build_unet,
     build_vae,
 )
+from relay_diffusion.training.reading import CaptionProbe
 from relay_diffusion.training.recipe import AutoencoderRecipe, BaseRecipe, Recipe, TextRecipe
 from relay_diffusion.training.rounds import DistillRecipe
 
@@ -54,12 +56,18 @@ class Weights:
 
 def trained_modules(recipe: Recipe, networks: Networks) -> dict[str, nn.Module]:
     """Those that the objective hands to the loop, which shares them out over the processes."""
+    trained: dict[str, nn.Module]
     if isinstance(recipe, AutoencoderRecipe):
         vae = networks.vae
         return {"decoder": vae.decoder} if recipe.objective.decoder_only else {"vae": vae}
     if isinstance(recipe, TextRecipe):
-        return {"text_encoder": networks.text_encoder}
-    trained: dict[str, nn.Module] = {"unet": networks.unet}
+        trained = {"text_encoder": networks.text_encoder}
+        if recipe.objective.reading:
+            with torch.device("meta"):
+                world = World.by_name(recipe.data.world)
+                trained["probe"] = CaptionProbe(networks.text_encoder.config.d_model, world)
+        return trained
+    trained = {"unet": networks.unet}
     if isinstance(recipe, BaseRecipe) and not recipe.lora:
         trained["text_encoder"] = networks.text_encoder
     return trained
@@ -75,16 +83,17 @@ def count_weights(recipe: Recipe, networks: Networks) -> Weights:
             module.requires_grad_(False)
         in_trained |= {id(parameter) for parameter in module.parameters()}
     learning = fixed_bytes = shared_bytes = 0
-    for module in networks.modules().values():
-        for parameter in module.parameters():
-            num_bytes = parameter.numel() * parameter.element_size()
-            if id(parameter) not in in_trained:
-                parameter.requires_grad_(False)
-                fixed_bytes += num_bytes
-            elif parameter.requires_grad:
-                learning += parameter.numel()
-            else:
-                shared_bytes += num_bytes
+    modules = [*networks.modules().values(), *trained.values()]
+    every = {id(parameter): parameter for module in modules for parameter in module.parameters()}
+    for key, parameter in every.items():
+        num_bytes = parameter.numel() * parameter.element_size()
+        if key not in in_trained:
+            parameter.requires_grad_(False)
+            fixed_bytes += num_bytes
+        elif parameter.requires_grad:
+            learning += parameter.numel()
+        else:
+            shared_bytes += num_bytes
     return Weights(learning, fixed_bytes, shared_bytes, recipe.optimizer.accumulate > 1)
 
 
