@@ -68,6 +68,7 @@ def text(
 
     def pairs(split: Split, step: int) -> Batch:
         facts: Batch = {}
+        captions: Sequence[tuple[str, str]]
         if settings.reading:
             shown, captions = zip(*scenes[split].captioned(step, size), strict=True)
             facts = {name: x.to(device) for name, x in facts_of(shown, world).items()}
