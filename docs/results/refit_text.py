@@ -55,4 +55,5 @@ def main() -> None:
     unet.half().save_pretrained(out)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -117,9 +117,8 @@ def assemble(
 
 
 def _insist_on_prediction(student: Path, prediction_type: str) -> None:
-    taught = read_note(student.parent, STUDENT_NOTE).get(
-        "prediction_type"
-    )  # the first students were not told
+    # The first students were not told.
+    taught = read_note(student.parent, STUDENT_NOTE).get("prediction_type")
     if taught not in (None, prediction_type):
         raise RelayError(
             f"{student} was distilled for prediction type {taught}, the cascade would be of "

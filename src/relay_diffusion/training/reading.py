@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from relay_diffusion.data.scenes.captions import SIZE_WORDS
 from relay_diffusion.data.scenes.scene import INVERSE, Scene
 from relay_diffusion.data.scenes.world import World, size_word
 from relay_diffusion.training.feed import Batch
@@ -28,10 +29,10 @@ from relay_diffusion.training.feed import Batch
 SIDES = tuple(INVERSE)
 """Of a pair. The thing at "left of" is the one that stands left of the other."""
 
-RELATIONS = ("unsaid", "in a row", *SIDES)
-"""How a thing stands to the other, or to all others."""
+STANDINGS = (None, "in a row", *SIDES)
+"""How a thing stands to the other, or to all others; None where nothing is said of it."""
 
-SIZES = ("", "small", "large")
+SIZES_SAID = ("", *SIZE_WORDS)
 MAX_THINGS = 4
 UNSAID = -100
 NUM_HEADS = 4
@@ -58,16 +59,18 @@ def facts_of(scenes: Sequence[Scene], world: World) -> Batch:
     sides = torch.full((len(scenes), len(SIDES), 2), UNSAID)
     sides[..., 0] = num_subjects
     for row, scene in enumerate(scenes):
-        relation = scene.relation or RELATIONS[0]
         for index, thing in enumerate(scene.things):
-            stands = INVERSE.get(relation, relation) if index else relation
+            stands = scene.relation
+            if index and stands in INVERSE:
+                stands = INVERSE[stands]
             subject, tint = subjects[thing.subject], tints[thing.tint]
-            answers = [tint, RELATIONS.index(stands), SIZES.index(size_word(scene, thing))]
+            size = SIZES_SAID.index(size_word(scene, thing))
+            answers = torch.tensor([tint, STANDINGS.index(stands), size])
             said = things[row, subject]
             if said[0] == 0:
-                said[1:] = torch.tensor(answers)
+                said[1:] = answers
             else:
-                said[1:][said[1:] != torch.tensor(answers)] = UNSAID
+                said[1:][said[1:] != answers] = UNSAID
                 said[3] = UNSAID  # captions give several of a kind no size
             said[0] += 1
             if stands in SIDES:
@@ -93,7 +96,7 @@ class CaptionProbe(nn.Module):
         of_picture = [len(world.backgrounds), len(world.styles)]
         self.num_subjects = num_subjects
         self.splits = {
-            "things": [num_tints, len(RELATIONS), len(SIZES)],
+            "things": [num_tints, len(STANDINGS), len(SIZES_SAID)],
             "sides": [num_subjects + 1, num_tints],
             "picture": of_picture,
             "whole": [*of_picture, num_subjects],
@@ -171,18 +174,16 @@ def count_read(logits: Logits, facts: Batch) -> dict[str, tuple[int, int]]:
 
     things, sides = facts["things"], facts["sides"]
     there = things[..., 0] > 0
-    numbers, *others = logits["things"]
+    numbers, tints, relations, sizes = zip(logits["things"], things.unbind(-1), strict=True)
     counts = {
-        "number": count(numbers, things[..., 0], there),
-        "absent": count(numbers, things[..., 0], ~there),
+        "number": count(*numbers, there),
+        "absent": count(*numbers, ~there),
+        "tint": count(*tints, tints[1] != UNSAID),
+        "dyed": count(*tints, tints[1] > 0),
+        "relation": count(*relations, relations[1] != UNSAID),
+        "size": count(*sizes, sizes[1] != UNSAID),
+        "side": count(logits["sides"][0], sides[..., 0], sides[..., 0] < there.shape[1]),
     }
-    for index, (name, answer) in enumerate(zip(("tint", "relation", "size"), others, strict=True)):
-        truth = things[..., index + 1]
-        counts[name] = count(answer, truth, truth != UNSAID)
-        if name == "tint":
-            counts["dyed"] = count(answer, truth, truth > 0)
-    standing = sides[..., 0] < there.shape[1]
-    counts["side"] = count(logits["sides"][0], sides[..., 0], standing)
     for index, name in enumerate(("background", "style")):
         for source in ("picture", "whole"):
             truth = facts["picture"][:, index]

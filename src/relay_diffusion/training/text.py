@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +34,6 @@ from relay_diffusion.training.reading import (
 from relay_diffusion.training.recipe import TextRecipe
 from relay_diffusion.training.sources import Ahead
 
-SPLITS: tuple[Split, ...] = ("train", "held-out")
-
 
 def text(
     recipe: TextRecipe,
@@ -56,7 +54,7 @@ def text(
         raise RelayError("optimizer.accumulate must be 1: the text objective needs whole batches")
     distributed.insist_on_one("the text objective")
     size, settings = recipe.data.batch_size, recipe.objective
-    streams = {split: source(split, recipe.data.views) for split in SPLITS}
+    streams = {split: source(split, recipe.data.views) for split in get_args(Split)}
     trained: dict[str, nn.Module] = {"text_encoder": text_encoder}
     if settings.reading:
         scenes = {split: _scenes(stream) for split, stream in streams.items()}
@@ -77,13 +75,14 @@ def text(
         first, second = zip(*captions, strict=True)
         return {"first": tokens(first), "second": tokens(second)} | facts
 
-    def read(batch: Batch) -> tuple[Tensor, list[Logits], Tensor]:
-        """Loss (B,), what is read of either caption, and their cosines (B, B)."""
+    def read(batch: Batch) -> tuple[Tensor, list[Logits], Tensor | None]:
+        """Loss (B,); what is read of either caption, if anything is; their cosines (B, B), if they
+        count."""
         ids = torch.stack([batch["first"], batch["second"]])
         contexts = encode_text(text_encoder, ids.flatten(0, 1)).unflatten(0, (2, -1))
-        similarity = _similarity(*contexts)
         losses = contexts.new_zeros(size)
-        if settings.contrast:
+        similarity = _similarity(*contexts) if settings.contrast else None
+        if similarity is not None:
             contrast = contrastive_loss(similarity, settings.temperature)
             losses = losses + settings.contrast * contrast
         logits = []
@@ -104,7 +103,7 @@ def text(
             batch = pairs("held-out", step)
             losses, logits, similarity = read(batch)
             loss += float(losses.mean()) / batches
-            if settings.contrast:
+            if similarity is not None:
                 found = similarity.argmax(1) == torch.arange(size, device=device)
                 right["retrieval"] += int(found.sum())
                 asked["retrieval"] += size
