@@ -48,7 +48,7 @@ class Atlas:
         except KeyError:
             raise RelayError(
                 f"the sprite atlas has no drawing of {subject!r}; "
-                "build it again with 'relay scenes --build-atlas'"
+                "build it again with 'relay scenes --build-atlas --drawings FOLDER'"
             ) from None
 
     @cached_property
@@ -83,7 +83,8 @@ class Atlas:
         path = Path(path)
         if not path.is_file():
             raise RelayError(
-                f"no sprite atlas at {path}; build it with 'relay scenes --build-atlas {path}'"
+                f"no sprite atlas at {path}; build it with 'relay scenes --build-atlas "
+                f"--drawings FOLDER --atlas {path}' (recipes/README.md)"
             )
         with tarfile.open(path) as tar:
             members = {Path(member.name).stem: member for member in tar if member.isfile()}
