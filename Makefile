@@ -1,6 +1,6 @@
 # Each target makes the virtual environment that it needs; a second run finds it ready.
 #     make demo    four pictures in demo/
-#     make test    the fast tests (slow ones: make test PYTEST="-m slow")
+#     make test    the fast tests (others: make test PYTEST="-m slow", or long, or gpu)
 #     make lint    ruff and mypy
 #     make bench   everything in benchmarks/
 

@@ -46,6 +46,7 @@ def test_there_are_recipes() -> None:
     assert len(FILES) >= 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_shipped_recipe_makes_a_step(path: Path, tmp_path: Path) -> None:
     table = tables(path)

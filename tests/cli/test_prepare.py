@@ -56,7 +56,7 @@ def workers_of(parent: int) -> list[int]:
     return [int(pid) for pid, _, name in rows if int(pid) in family and "MapWorker" in name]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("whom", ["worker", "all"])
 def test_a_kill_changes_nothing(whom: str, cascade_folder: Path, tmp_path: Path) -> None:
     pictures = write_folder(tmp_path / "data", scribbles(120), "json")

@@ -47,6 +47,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_tutorial_ends_in_a_picture_of_a_cascade_of_ones_own(workplace: Path) -> None:
     printed = commands()
     assert [command[1] for command in printed] == [

@@ -14,7 +14,7 @@ from tiny_training import newest_state
 SEED = "0"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
     script = Path(__file__).with_name("crash_run.py")
     command = [sys.executable, str(script), str(tmp_path), SEED]

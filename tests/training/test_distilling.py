@@ -197,6 +197,7 @@ def test_all_of_a_student_learns_in_half_precision(teacher: Path, method: str) -
     assert not [name for name, p in learning.items() if p.grad is None or not p.grad.any()]
 
 
+@pytest.mark.slow
 def test_a_run_of_low_rank_goes_on_where_it_stopped(teacher: Path) -> None:
     rounds = [{"num_steps": 4, "steps": 4}]
     made = []

@@ -52,12 +52,14 @@ def figures(
     return {(line["step"], name): line[name] for line in lines for name in named if name in line}
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_losses_of_one(tmp_path: Path) -> None:
     one, two = (run(n, "base", tmp_path / str(n), 8) for n in (1, 2))
     assert len(figures(one)) == 17
     assert_close(figures(two), figures(one), rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 def test_two_processes_make_them_in_half_precision_too(tmp_path: Path) -> None:
     """Weights in bfloat16 and in channels_last, activations computed twice."""
     one, two = (run(n, "base", tmp_path / str(n), 4, "half") for n in (1, 2))
@@ -65,11 +67,13 @@ def test_two_processes_make_them_in_half_precision_too(tmp_path: Path) -> None:
     assert_close(figures(two), figures(one), rtol=0.02, atol=0)
 
 
+@pytest.mark.slow
 def test_two_processes_sum_the_gradients_of_all_parts(tmp_path: Path) -> None:
     one, two = run(1, "base", tmp_path / "one", 4), run(2, "base", tmp_path / "two", 4, "parts")
     assert_close(figures(two), figures(one), rtol=2e-5, atol=0)
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_adapter_of_one(tmp_path: Path, starting_point: Path) -> None:
     cascade = f"cascade={starting_point}"
     one, two = (run(n, "base", tmp_path / str(n), 2, cascade) for n in (1, 2))
@@ -78,6 +82,7 @@ def test_two_processes_write_the_adapter_of_one(tmp_path: Path, starting_point: 
     assert_close(written[1], written[0], rtol=2e-3, atol=1e-5)  # half precision
 
 
+@pytest.mark.slow
 def test_two_processes_outlive_a_full_disk(tmp_path: Path) -> None:
     """Where the main one cannot write, the others do not wait for it for ever."""
     done = launch(2, "base", tmp_path, 6, "full-disk")
@@ -98,7 +103,7 @@ def test_two_processes_outlive_a_full_disk(tmp_path: Path) -> None:
     assert first.read_text().startswith("# weights of step 6\n")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_processes_make_a_series_of_recipes(tmp_path: Path) -> None:
     write_folder(tmp_path / "pictures", drawn(6))
     recipe = """
@@ -130,7 +135,7 @@ def test_processes_make_a_series_of_recipes(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "second" / "export" / "base_unet").is_dir()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["base", "relay", "autoencoder"])
 def test_two_processes_make_the_losses_of_one_also_after_resuming(
     kind: str, tmp_path: Path

@@ -80,6 +80,7 @@ def test_what_cannot_be_checkpointed_says_so() -> None:
         checkpoint_activations({"vae": torch.nn.Linear(2, 2)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["full_base_256", "full_base_512", "full_relay_1024", "full_relay"]
 )

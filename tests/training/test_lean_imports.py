@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 # What our pyproject.toml names beside torch, diffusers and what diffusers needs itself.
 BLOCKED = """accelerate evalica fastapi imagehash jinja2 openai pandas peft pyarrow ray resvg_py
 rich sentencepiece sqlalchemy tensorboard tokenizers torchao torchmetrics transformers typer
@@ -29,6 +31,7 @@ print("relay_diffusion.training.networks" in sys.modules, set(sys.argv) & set(sy
 """
 
 
+@pytest.mark.slow
 def test_three_packages_import_without_what_diffusers_does_not_bring() -> None:
     done = subprocess.run(
         [sys.executable, "-c", IMPORT_ALL, *BLOCKED.split()],

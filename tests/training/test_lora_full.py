@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import AutoencoderKL
 from tiny_training import tokenizer
@@ -34,6 +35,7 @@ def configurations(folder: Path) -> None:
     (folder / "model_index.json").write_text(json.dumps({"max_tokens": 225}))
 
 
+@pytest.mark.slow
 def test_the_full_size_adapter_is_counted_on_the_meta_device(tmp_path: Path) -> None:
     configurations(tmp_path)
     text = summary(read_recipe(RECIPE, [f"model.cascade={tmp_path}"]))

@@ -82,6 +82,7 @@ def test_batches_are_those_of_encoding_on_the_way(cascade_folder: Path, tmp_path
         torch.testing.assert_close(ready[name], value, atol=2e-3, rtol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["base", "relay", "concat"])
 def test_it_trains_validates_shows_and_resumes(kind: str, out: Path, cascade_folder: Path) -> None:
     unet = {**UNET, "in_channels": 8} if kind == "concat" else UNET

@@ -116,6 +116,7 @@ def test_padding_is_read_in_the_mean_only_and_every_weight_learns() -> None:
     assert all(p.grad is not None and p.grad.any() for p in probe.parameters())
 
 
+@pytest.mark.slow
 def test_an_encoder_learns_whose_colour_is_whose() -> None:
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
