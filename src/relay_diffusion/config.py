@@ -116,7 +116,7 @@ def from_dict(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
         if name in mapping:
             values[name] = _convert(hints[name], mapping[name], _join(where, name))
         elif field.default is field.default_factory is dataclasses.MISSING:
-            raise RelayError(f"{_join(where, name)} is missing, must be {_describe(hints[name])}")
+            raise RelayError(f"{_join(where, name)} is missing, must be {describe(hints[name])}")
     try:
         return cls(**values)
     except ValueError as error:  # raised by a __post_init__ that checks ranges
@@ -194,24 +194,24 @@ def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
 
 
-def _describe(hint: Any) -> str:
-    """An annotation in words, for messages."""
+def describe(hint: Any) -> str:
+    """An annotation in words, for messages and documentation."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_describe(arg) for arg in args if arg is not types.NoneType)
+        return " or ".join(describe(arg) for arg in args if arg is not types.NoneType)
     if origin is Literal:
         return ("one of " if len(args) > 1 else "") + ", ".join(map(repr, args))
     if origin is tuple and args[1:] == (...,):
-        return f"a list of {_describe(args[0])}"
+        return f"a list of {describe(args[0])}"
     if origin is tuple:
-        return f"a list [{', '.join(map(_describe, args))}]"
+        return f"a list [{', '.join(map(describe, args))}]"
     if origin is dict or dataclasses.is_dataclass(hint):
         return "a table"
     return str(getattr(hint, "__name__", hint))
 
 
 def _mismatch(where: str, value: Any, hint: Any) -> RelayError:
-    return RelayError(f"{where or 'the configuration'} is {value!r}, must be {_describe(hint)}")
+    return RelayError(f"{where or 'the configuration'} is {value!r}, must be {describe(hint)}")
 
 
 def _unknown_key(path: str, key: str, allowed: list[str]) -> RelayError:

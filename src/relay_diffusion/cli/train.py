@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from relay_diffusion.training.run import Make
 
 
+def _print_keys(asked: bool) -> None:
+    if asked:
+        from relay_diffusion.training.reference import reference
+
+        typer.echo(reference(objectives()[0]), nl=False)
+        raise typer.Exit
+
+
 def train(
     recipes: Annotated[
         list[Path], typer.Argument(help="TOML files that say what to train, in this order.")
@@ -31,6 +39,15 @@ def train(
     ] = 0.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved recipe and sizes, make nothing.")
+    ] = False,
+    keys: Annotated[
+        bool,
+        typer.Option(
+            "--keys",
+            callback=_print_keys,
+            is_eager=True,
+            help="Print what a recipe can hold, key by key, and make nothing.",
+        ),
     ] = False,
 ) -> None:
     """Train the stages of a cascade, or the judge of what it makes.

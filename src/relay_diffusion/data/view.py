@@ -12,8 +12,13 @@ CROP_GRID = 16
 
 @dataclass(frozen=True)
 class View:
-    """How a batch is seen: drawn ``size`` x ``size``, of which a random window of ``crop`` x
-    ``crop`` is taken (0: all of it); chosen with a probability proportional to ``weight``."""
+    """How a batch is seen.
+
+    Attributes:
+        size: pixels along a side of the picture.
+        crop: along a side of the random window that is taken of it; 0 takes all of it.
+        weight: how often this view is chosen, in proportion.
+    """
 
     size: int
     crop: int = 0

@@ -46,6 +46,7 @@ class Data:
             square whose area is kept. Of prepared, the one that was prepared.
         reuse: how often a prepared (rendered, encoded) picture is visited, with fresh noise; a
             ``chapter`` of so many batches is kept in memory, and shuffled.
+        chapter: of ``reuse``: batches.
         workers: processes that sample scenes and captions, or read, ahead; 0 does it in line.
     """
 

@@ -14,8 +14,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class EmaSettings:
-    """``kind`` "power": beta_t = (1 - 1/t)^(gamma+1), whose memory is the fraction ``width`` of the
-    run so far (EDM2, arXiv:2312.02696, eq. 121-127); "fixed": min(decay, (1 + t) / (10 + t))."""
+    """The exponential moving average of what learns, which is what is validated and exported.
+
+    Attributes:
+        kind: "power" is beta_t = (1 - 1/t)^(gamma+1), whose memory is a fraction of the run so far
+            (EDM2, arXiv:2312.02696, eq. 121-127); "fixed" is min(decay, (1 + t) / (10 + t)).
+        width: of "power": that fraction, as a relative standard deviation.
+        decay: of "fixed".
+    """
 
     kind: Literal["power", "fixed"] = "power"
     width: float = 0.05

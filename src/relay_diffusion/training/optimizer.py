@@ -16,18 +16,27 @@ from relay_diffusion.training import distributed
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW (arXiv:1711.05101), or Muon, with linear warm-up and a decay.
+    """The optimiser, with linear warm-up and a decay of its rate.
 
-    ``kind`` "muon" updates matrices and kernels along their orthogonalised momentum
-    (arXiv:2502.16982, whose scaling makes AdamW's rates fit), all else with AdamW. "adamw_8bit" is
-    AdamW with moments of eight bits a number (arXiv:2110.02861), by torchao.
-    ``schedule`` falls from ``lr`` to ``final * lr`` over the last ``decay_steps`` steps of the run
-    (0: all steps after the warm-up). ``clip`` bounds the norm of the whole gradient (0: never).
-    ``scales`` multiplies the rate of a module by its name; 0 keeps the module as it is.
-    ``accumulate`` splits each batch into that many parts, to save memory; the result is the same.
-    Several processes sum their gradients once, after the last part, and until then each keeps whole
-    ones of what learns, in float32: where these are larger than a batch's activations, more devices
-    or ``run.activation_checkpointing`` save more.
+    Attributes:
+        kind: "adamw" (arXiv:1711.05101); "adamw_8bit", the same with moments of eight bits a number
+            (arXiv:2110.02861), by torchao; "muon" updates matrices and kernels along their
+            orthogonalised momentum (arXiv:2502.16982, whose scaling makes AdamW's rates fit), all
+            else with AdamW.
+        lr: learning rate.
+        betas: memories of the moments.
+        eps: added to the root of the second moment.
+        weight_decay: of matrices and kernels.
+        clip: bound of the norm of the whole gradient; 0 is none.
+        warmup: steps in which the rate rises to ``lr``.
+        schedule: how it falls to ``final`` times ``lr``.
+        decay_steps: over how many of the last steps; 0 is all after the warm-up.
+        final: share of ``lr`` that is left at the end.
+        scales: module name to a factor of its rate; 0 keeps the module as it is.
+        accumulate: splits each batch into that many parts, to save memory; the result is the same.
+            Several processes sum their gradients once, after the last part, and until then each
+            keeps whole ones of what learns, in float32: where these are larger than a batch's
+            activations, more devices or ``run.activation_checkpointing`` save more.
     """
 
     kind: Literal["adamw", "adamw_8bit", "muon"] = "adamw"

@@ -22,10 +22,16 @@ class Run:
     """The run itself. Its files go to the folder ``out``/``name``.
 
     Attributes:
-        objective: what is trained.
+        name: of the run's folder.
+        objective: what is trained: "autoencoder", "text", "base", "relay", "concat", "distill" or
+            "judge", each with an ``objective`` table of its own.
         steps: optimiser steps in all.
+        seed: of every random draw: the same seed, the same run.
+        out: folder of runs.
         dtype: of the forward pass (autocast); weights, their average and the optimiser are float32.
         device: "auto" is the GPU if there is one.
+        channels_last: keep kernels and activations with their channels last in memory, which
+            bfloat16 convolutions are faster with.
         activation_checkpointing: of the networks that learn: less memory, a third more arithmetic.
         compile: of the networks that learn.
         num_threads: of the CPU; 0 leaves PyTorch's choice.
@@ -123,7 +129,12 @@ class Preview:
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """Save every so many steps, keep the newest ``keep``."""
+    """All of a run's state, for ``--resume``.
+
+    Attributes:
+        every: steps.
+        keep: so many of the newest.
+    """
 
     every: int = 1000
     keep: int = 2
@@ -134,10 +145,16 @@ class CheckpointSettings:
 
 @dataclass(frozen=True)
 class AutoencoderObjective:
-    """L1 + ``gradient`` * L1 of finite differences (+ ``kl`` * KL for ``AutoencoderKL``), decoding
-    from latents with normal noise of ``latent_noise`` times their root mean square;
-    ``equivariance`` times the same again at half the size. With ``decoder_only`` the encoder stays
-    as it is, and with it every latent that other networks were trained on."""
+    """The L1 distance of a picture from what is decoded of its latents, and what is added to it.
+
+    Attributes:
+        gradient: weight of the L1 distance of finite differences, which keeps edges sharp.
+        latent_noise: normal noise on the latents that are decoded, times their root mean square.
+        equivariance: weight of the same distances at half the size, of halved latents.
+        kl: weight of the divergence from a normal distribution, of an ``AutoencoderKL``.
+        decoder_only: the encoder stays as it is, and with it every latent that other networks were
+            trained on.
+    """
 
     gradient: float = 1.0
     latent_noise: float = 0.03

@@ -20,8 +20,13 @@ NUM_TRAIN_STEPS = 1000
 
 @dataclass(frozen=True)
 class Round:
-    """A student of ``num_steps`` sampling steps, trained for ``steps`` optimiser steps at ``lr``
-    (0: the recipe's)."""
+    """One student of distillation.
+
+    Attributes:
+        num_steps: sampling steps of this student.
+        steps: optimiser steps that it is trained for.
+        lr: learning rate; 0 is ``optimizer.lr``.
+    """
 
     num_steps: int
     steps: int
@@ -40,7 +45,7 @@ class DistillObjective:
         stage: "base" or "relay".
         method: "halving" runs the teacher for two steps to every one of the student's, round after
             round; "consistency" goes from ``teacher_steps`` to the student's in one round.
-        rounds: in order, each with half the steps of the one before.
+        rounds: in order, at least one, each with half the steps of the one before.
         teacher_steps: of the teacher of a consistency model, a multiple of the student's.
         start: T_r of the relay student, which must be that of its teacher; 0: taken from there.
         guidance: lowest and highest scale that is drawn.
