@@ -95,6 +95,7 @@ def test_a_picture_does_not_depend_on_its_batch() -> None:
         assert torch.allclose(render(ATLAS, [one], 64, 64)[0], picture, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_enlarging_256_does_not_make_512() -> None:
     things = [Thing(name, None, 0.5, 0.5, 0.45) for name in ATLAS.subjects]
     many = [

@@ -76,6 +76,7 @@ def recipe_for(teacher: Path, **objective: Any) -> DistillRecipe:
     return recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["base", "relay"])
 def test_each_round_starts_from_the_average_of_the_one_before(teacher: Path, stage: str) -> None:
     first, second = rounds_of(recipe_for(teacher, stage=stage))
@@ -108,6 +109,7 @@ def test_an_untrained_student_says_what_its_teacher_says_without_guidance(teache
     torch.testing.assert_close(told, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["base", "relay"])
 def test_a_student_of_low_rank_stays_so_through_all_rounds(teacher: Path, stage: str) -> None:
     first, second = rounds_of(recipe_for(teacher, stage=stage, rank=2))

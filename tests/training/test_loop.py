@@ -42,7 +42,7 @@ def lines(recipe: Recipe) -> list[dict[str, Any]]:
         ("autoencoder", 1, "adamw"),
         ("base", 1, "adamw"),
         ("base", 3, "muon"),
-        ("relay", 3, "adamw"),
+        pytest.param("relay", 3, "adamw", marks=pytest.mark.slow),
         pytest.param("base", 1, "adamw_8bit", marks=pytest.mark.slow),  # compiles its step
     ],
 )

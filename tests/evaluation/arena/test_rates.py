@@ -61,6 +61,7 @@ def test_the_papers_percentages_give_its_win_rates(
     assert other.rate == pytest.approx(1 - rate.rate)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     covered = 0
