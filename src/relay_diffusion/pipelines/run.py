@@ -184,7 +184,7 @@ def size_conditioning(size: Size, text: Tensor) -> Tensor:
     """What the network is told about a whole picture of its own size, (B, 6) float32.
 
     Original height and width, crop top and left (0), target height and width, as the released
-    inference code does (math.md, The released networks).
+    inference code does (docs/math.md, The two stages).
 
     Args:
         text: (B, ...), gives the number of pictures and the device.

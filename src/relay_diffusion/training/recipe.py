@@ -165,7 +165,7 @@ class AutoencoderObjective:
 
 @dataclass(frozen=True)
 class BaseObjective:
-    """Noise prediction (docs/math.md, Base stage).
+    """Noise prediction (docs/math.md, The two stages).
 
     Attributes:
         text_dropout: share of samples whose text embedding is zeroed, for guidance.
@@ -196,7 +196,7 @@ class ConcatObjective(BaseObjective):
 
 @dataclass(frozen=True)
 class RelayObjective(ConcatObjective):
-    """The relay loss (docs/math.md, Relay stage).
+    """The relay loss (docs/math.md, The two stages).
 
     Attributes:
         num_relay_train_steps: T_r, where the mean is all low-resolution.
