@@ -71,7 +71,24 @@ def test_assemble_takes_it_from_the_training(
         shutil.copytree(cascade_folder / stage, export / stage)
     if trained:
         (export / RELAY_NOTE).write_text(json.dumps(trained))
-    parts = ["--base", str(export), "--relay", str(export), "--shares", str(cascade_folder)]
-    assert main(["assemble", str(tmp_path / "out"), *parts, *options]) == 0
-    index = json.loads((tmp_path / "out" / "model_index.json").read_text())
-    assert index["relay_blur"] == blur
+    assert assembled(export, cascade_folder, tmp_path / "out", *options)["relay_blur"] == blur
+
+
+def test_assemble_takes_the_start_from_the_training_and_doubts_a_higher_one(
+    cascade_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = tmp_path / "export"
+    for stage in ("base_unet", "relay_unet"):
+        shutil.copytree(cascade_folder / stage, export / stage)
+    (export / RELAY_NOTE).write_text(json.dumps({"relay_start": [300]}))
+    assert assembled(export, cascade_folder, tmp_path / "as")["relay_start"] == [300]
+    higher = assembled(export, cascade_folder, tmp_path / "up", "--set", "relay_start=[500]")
+    assert higher["relay_start"] == [500]
+    assert capsys.readouterr().err.count("relay was trained from [300]") == 1
+
+
+def assembled(export: Path, lender: Path, out: Path, *options: str) -> dict[str, Any]:
+    parts = ["--base", str(export), "--relay", str(export), "--shares", str(lender)]
+    assert main(["assemble", str(out), *parts, *options]) == 0
+    index: dict[str, Any] = json.loads((out / "model_index.json").read_text())
+    return index

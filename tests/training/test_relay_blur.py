@@ -34,7 +34,9 @@ def test_a_relay_trains_previews_and_exports_with_its_schedule(tmp_path: Path) -
             previews.append(objective.preview()[0])
         (tmp_path / blur).mkdir()
         objective.export(tmp_path / blur)
-        assert json.loads((tmp_path / blur / RELAY_NOTE).read_text()) == {"relay_blur": blur}
+        told = json.loads((tmp_path / blur / RELAY_NOTE).read_text())
+        start = recipe.objective.num_relay_train_steps  # type: ignore[attr-defined]
+        assert told == {"relay_blur": blur, "relay_start": [start]}
         assert (tmp_path / blur / "relay_unet" / "config.json").is_file()
     assert not torch.equal(*losses) and not torch.equal(*previews)
 

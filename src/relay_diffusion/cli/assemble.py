@@ -67,7 +67,8 @@ def assemble(
     if world is not None:
         config.setdefault("known_words", sorted(words_of(World.by_name(world))))
         config = {"world": world, "expander": "scenes", **config}
-    config = {**read_note(relay, RELAY_NOTE), **config}
+    trained = read_note(relay, RELAY_NOTE)
+    config = {**trained, **config}
     # Students come without, and share it.
     own: dict[str, Any] = {
         part: base / part for part in ("text_encoder", "tokenizer") if (base / part).is_dir()
@@ -87,6 +88,12 @@ def assemble(
         scheduler = read_json(lender, part_folder(lender, "scheduler") / "scheduler_config.json")
     if autoencoder is not None:
         own["vae"] = autoencoder / "vae"
+    if "relay_start" in trained and max(config["relay_start"]) > max(trained["relay_start"]):
+        typer.echo(
+            f"relay_start is {config['relay_start']}, and this relay was trained from "
+            f"{trained['relay_start']}: it has seen no more noise than that",
+            err=True,
+        )
     build(
         out,
         **own,

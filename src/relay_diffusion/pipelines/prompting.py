@@ -46,8 +46,8 @@ def encode_prompts(
 ) -> Tensor:
     """Text embeddings, (B, L, D) float32, all zero where a prompt is empty.
 
-    Zero is what the networks were trained on where there is no text (docs/math.md, The two stages); they
-    have never seen the embedding of an empty prompt.
+    Zero is what the networks were trained on where there is no text (docs/math.md, The two
+    stages); they have never seen the embedding of an empty prompt.
     """
     input_ids = tokenize(tokenizer, list(prompts), max_tokens).to(device)
     embeds = encode_text(text_encoder, input_ids)

@@ -56,7 +56,8 @@ def relay(
         objective.export(folder)
         if is_main():
             # What a cascade of it has to know (cli/assemble.py).
-            (folder / RELAY_NOTE).write_text(json.dumps({"relay_blur": settings.blur}) + "\n")
+            note = {"relay_blur": settings.blur, "relay_start": [settings.num_relay_train_steps]}
+            (folder / RELAY_NOTE).write_text(json.dumps(note) + "\n")
 
     return replace(objective, export=export)
 
