@@ -1,8 +1,9 @@
-"""Files that are whole or as they were, and that one process at a time works on."""
+"""Files that are whole or as they were, that one process at a time works on, and their hashes."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
@@ -62,3 +63,9 @@ def lock(file: IO[Any], refusal: str) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise RelayError(refusal) from error
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,6 +13,7 @@ import typer
 
 from relay_diffusion import __version__
 from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
+from relay_diffusion.cli.starting import open_image
 from relay_diffusion.errors import RelayError
 
 OF_THE_MODEL = ("num_inference_steps", "num_relay_steps", "guidance_scale", "solver", "eta")
@@ -64,6 +65,14 @@ def generate(
     expander_model: Annotated[
         str | None, typer.Option(help="Name, folder or hub id of the language model.")
     ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(help="Start from this picture, cut to the size, with noise on it."),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How much of --image may change, above 0 to 1. (default: 0.6)"),
+    ] = None,
     lora: LoraOption = None,
     from_: Annotated[
         Path | None,
@@ -102,6 +111,9 @@ def generate(
         raise RelayError("a prompt is empty: say what the picture should show")
     width, height = parse_size(size) if size else (None, None)
     adapters = open_adapters(lora, before.adapters if before else ())
+    start = open_image(image, before.image if before else None)
+    if strength is not None and start is None:
+        raise RelayError("--strength goes with --image")
     folder = PictureFolder(out)
     if fast and not (model is None and before and is_distilled(before.model)):
         model = fast_sibling(model or (before.model if before else "starter"))
@@ -118,6 +130,7 @@ def generate(
         "guidance_scale": guidance,
         "solver": solver,
         "eta": eta,
+        "strength": strength,
         "dtype": dtype,
         "low_memory": low_memory or None,
     }
@@ -167,6 +180,7 @@ def generate(
         solver=given["solver"],
         eta=given["eta"] or 0.0,
     )
+    share = 0.6 if given["strength"] is None else given["strength"]
     unread = has_guidance(pipe.base_unet) and has_guidance(pipe.relay_unet)
     grid = Grid(num_pictures, columns_for(len(wanted), num), (width, height))
     # One at a time: in a batch, rounding would make a picture depend on its neighbours, and --from
@@ -190,6 +204,8 @@ def generate(
             solver=sampling.solver,
             eta=sampling.eta,
             generator=[torch.Generator().manual_seed(own_seed)],
+            image=start[0] if start else None,
+            strength=share,
         ).images[0]
         parameters = Parameters(
             prompt=text,
@@ -208,6 +224,8 @@ def generate(
             version=__version__,
             expanded_prompt=expanded[index],
             adapters=used(adapters),
+            image=start[1] if start else None,
+            strength=share if start else None,
         )
         path = folder.next(f"{text[:60]} seed {own_seed}")
         save_picture(picture, path, asdict(parameters), parameters.to_text())

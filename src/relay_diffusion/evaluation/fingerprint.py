@@ -9,7 +9,7 @@ import re
 import struct
 from pathlib import Path
 
-from relay_diffusion.evaluation.suites.fetch import sha256_of
+from relay_diffusion.files import sha256_of
 
 _CONTENT = {".json", ".safetensors", ".model", ".txt", ".bin"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -22,7 +22,9 @@ _JSON_TYPES: dict[str, type | tuple[type, ...]] = {
     "int": int,
     "float": (int, float),
     "bool": bool,
+    "float | None": (int, float, type(None)),
     "tuple[UsedAdapter, ...]": list,
+    "UsedImage | None": (dict, type(None)),
 }
 
 
@@ -40,6 +42,18 @@ class UsedAdapter:
 
 
 @dataclass(frozen=True)
+class UsedImage:
+    """A picture that another one was started from: its file as the user named it, and the SHA-256
+    of it."""
+
+    path: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.sha256[:12]})"
+
+
+@dataclass(frozen=True)
 class Parameters:
     """Everything that ``relay generate`` needs to make a picture again, nothing left to defaults.
 
@@ -50,6 +64,8 @@ class Parameters:
         version: of this package.
         expanded_prompt: what the picture was made of instead of ``prompt``, None if of that.
         adapters: in the order in which they were put in.
+        image: that the base stage started from, None if from noise alone.
+        strength: with ``image``, the share of the base stage's steps that was run.
     """
 
     prompt: str
@@ -68,6 +84,8 @@ class Parameters:
     version: str
     expanded_prompt: str | None = None
     adapters: tuple[UsedAdapter, ...] = ()
+    image: UsedImage | None = None
+    strength: float | None = None
 
     def to_text(self) -> str:
         """For people, in the form that picture viewers of the field show."""
@@ -78,6 +96,8 @@ class Parameters:
             lines.append(f"Negative prompt: {self.negative_prompt}")
         if self.adapters:
             lines.append(f"Adapters: {', '.join(map(str, self.adapters))}")
+        if self.image:
+            lines.append(f"Image: {self.image}, Denoising strength: {self.strength:g}")
         lines.append(
             f"Steps: {self.num_inference_steps}, Relay steps: {self.num_relay_steps}, "
             f"Sampler: {self.solver}, Eta: {self.eta:g}, CFG scale: {self.guidance_scale:g}, "
@@ -146,7 +166,11 @@ def read_parameters(path: Path) -> Parameters:
             raise RelayError(f"{path}: its parameters are damaged: {field.name} is no {field.type}")
     values = {field.name: record[field.name] for field in known}
     try:
-        used = tuple(from_dict(UsedAdapter, one) for one in record.get("adapters", ()))
+        values["adapters"] = tuple(
+            from_dict(UsedAdapter, one, "adapters") for one in record.get("adapters", ())
+        )
+        if record.get("image") is not None:
+            values["image"] = from_dict(UsedImage, record["image"], "image")
     except RelayError as error:
-        raise RelayError(f"{path}: its parameters are damaged: adapters: {error}") from error
-    return Parameters(**{**values, "adapters": used})
+        raise RelayError(f"{path}: its parameters are damaged: {error}") from error
+    return Parameters(**values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -68,9 +67,3 @@ def _check_length(num: int, promised: str | None) -> None:
     """A connection that breaks off looks like the end of the file to whoever only copies."""
     if promised is not None and num != int(promised):
         raise ValueError(f"it broke off after {num} of {promised} bytes")
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

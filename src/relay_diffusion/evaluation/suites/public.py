@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.evaluation.suites.fetch import cache_folder, fetch, sha256_of
+from relay_diffusion.evaluation.suites.fetch import cache_folder, fetch
 from relay_diffusion.evaluation.suites.formats import (
     COCO_NUM,
     read_coco,
@@ -21,6 +21,7 @@ from relay_diffusion.evaluation.suites.formats import (
     read_parti,
 )
 from relay_diffusion.evaluation.suites.prompt import Prompt, Suite
+from relay_diffusion.files import sha256_of
 
 _GITHUB = "https://raw.githubusercontent.com"
 

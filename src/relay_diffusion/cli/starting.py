@@ -1,0 +1,39 @@
+"""The ``--image`` option: a picture that another one starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.files import sha256_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from relay_diffusion.pipelines.metadata import UsedImage
+
+
+def open_image(
+    path: Path | None, before: UsedImage | None = None
+) -> tuple[Image.Image, UsedImage] | None:
+    """The picture that is asked for, else the one that a picture was started from; None if neither.
+
+    Args:
+        before: of the picture that is made again.
+    Raises: RelayError if it cannot be read, or has changed since the picture was made.
+    """
+    from relay_diffusion.pipelines.metadata import UsedImage
+    from relay_diffusion.pipelines.pictures import open_picture
+
+    if path is None and before is None:
+        return None
+    file = path or Path(before.path if before else "")
+    picture = open_picture(file)
+    found = UsedImage(str(file), sha256_of(file))
+    if path is None and before is not None and found.sha256 != before.sha256:
+        raise RelayError(
+            f"the picture {file} has changed since another was started from it, which cannot "
+            f"be made again; --image {file} takes the new one"
+        )
+    return picture, found
