@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay_diffusion.cli.train import objectives
+from relay_diffusion.config import load_extended
 from relay_diffusion.data.scenes.stream import SceneStream
 from relay_diffusion.data.scenes.world import World
 from relay_diffusion.data.view import View
@@ -26,7 +27,7 @@ FILES = sorted(set(FOLDER.glob("*.toml")) - set(FULL))
 
 def tables(path: Path) -> dict:
     """A recipe whose networks from earlier runs are fresh ones, of those runs' recipes."""
-    table = tomllib.loads(path.read_text())
+    table = load_extended(path)
     model = table.get("model", {})
     prefix = "starter_cpu" if "cpu" in path.stem else "starter"
     model.pop("init_from", None)
