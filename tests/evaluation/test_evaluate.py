@@ -52,6 +52,7 @@ def untimed(result: dict[str, Any]) -> dict[str, Any]:
     return {**result, "models": models}
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

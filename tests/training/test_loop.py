@@ -41,7 +41,7 @@ def lines(recipe: Recipe) -> list[dict[str, Any]]:
     [
         ("autoencoder", 1, "adamw"),
         ("base", 1, "adamw"),
-        ("base", 3, "muon"),
+        pytest.param("base", 3, "muon", marks=pytest.mark.slow),
         pytest.param("relay", 3, "adamw", marks=pytest.mark.slow),
         pytest.param("base", 1, "adamw_8bit", marks=pytest.mark.slow),  # compiles its step
     ],
