@@ -136,6 +136,11 @@ def dump_toml(obj: Any) -> str:
     return "\n".join(_toml_lines(to_dict(obj), ())).lstrip("\n") + "\n"
 
 
+def inline_toml(value: Any) -> str:
+    """A value as it stands in one line of a TOML file; a dataclass is the table of its fields."""
+    return _toml_value(_plain(value))
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """``value`` as the annotation ``hint`` wants it."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)

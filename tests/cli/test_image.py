@@ -11,6 +11,8 @@ from PIL import Image
 from relay_diffusion.cli import main
 from relay_diffusion.pipelines.metadata import read_parameters
 
+FOX = ("a red fox", "--seed", 7)
+
 
 @pytest.fixture
 def drawing(tmp_path: Path) -> Path:
@@ -19,25 +21,13 @@ def drawing(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def generate(cascade_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    def run(*arguments: object) -> Path:
-        args = ["generate", *map(str, arguments), "--out", str(tmp_path), "--device", "cpu"]
-        if "--from" not in arguments:
-            args += ["--model", str(cascade_folder), "--seed", "7"]
-        assert main(args) == 0
-        return Path(capsys.readouterr().out.split()[-1])
-
-    return run
-
-
 def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path)).astype(int)
 
 
 def test_it_is_kept_in_part_recorded_and_made_again(generate, drawing: Path) -> None:
-    plain = generate("a red fox")
-    started = generate("a red fox", "--image", drawing, "--strength", 0.5)
+    plain = generate(*FOX)
+    started = generate(*FOX, "--image", drawing, "--strength", 0.5)
     used = read_parameters(started)
     assert used.image is not None and (used.image.path, used.strength) == (str(drawing), 0.5)
     assert "Denoising strength: 0.5" in Image.open(started).text["parameters"]
@@ -50,7 +40,7 @@ def test_it_is_kept_in_part_recorded_and_made_again(generate, drawing: Path) -> 
 def test_a_picture_that_has_changed_is_noticed(
     generate, drawing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    started = generate("a red fox", "--image", drawing)
+    started = generate(*FOX, "--image", drawing)
     assert read_parameters(started).strength == 0.6
     Image.new("RGB", (40, 40), "red").save(drawing)
     assert main(["generate", "--from", str(started), "--out", str(tmp_path)]) == 2

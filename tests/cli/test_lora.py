@@ -54,16 +54,6 @@ def adapter(cascade_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder / "fox" / "export" / "lora"
 
 
-@pytest.fixture
-def generate(cascade_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    def run(*arguments: object) -> Path:
-        args = [str(one) for one in ("generate", *arguments, "--out", tmp_path, "--device", "cpu")]
-        assert main([*args, *([] if "--from" in args else ["--model", str(cascade_folder)])]) == 0
-        return Path(capsys.readouterr().out.strip())
-
-    return run
-
-
 def test_a_picture_made_with_adapters_is_made_again(
     generate, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -149,7 +149,7 @@ def generate(
     from relay_diffusion.pipelines.devices import pick_device, pick_dtype
     from relay_diffusion.pipelines.grid import Grid, columns_for
     from relay_diffusion.pipelines.opening import BARS, open_with_texts
-    from relay_diffusion.pipelines.settings import resolve_settings
+    from relay_diffusion.pipelines.settings import STRENGTH, resolve_settings
 
     where = pick_device(device)
     precision = pick_dtype(given["dtype"] or "auto", where)
@@ -180,7 +180,7 @@ def generate(
         solver=given["solver"],
         eta=given["eta"] or 0.0,
     )
-    share = 0.6 if given["strength"] is None else given["strength"]
+    share = STRENGTH if given["strength"] is None else given["strength"]
     unread = has_guidance(pipe.base_unet) and has_guidance(pipe.relay_unet)
     grid = Grid(num_pictures, columns_for(len(wanted), num), (width, height))
     # One at a time: in a batch, rounding would make a picture depend on its neighbours, and --from

@@ -26,14 +26,14 @@ def open_image(
     from relay_diffusion.pipelines.metadata import UsedImage
     from relay_diffusion.pipelines.pictures import open_picture
 
-    if path is None and before is None:
+    if path is not None:
+        return open_picture(path), UsedImage(str(path), sha256_of(path))
+    if before is None:
         return None
-    file = path or Path(before.path if before else "")
-    picture = open_picture(file)
-    found = UsedImage(str(file), sha256_of(file))
-    if path is None and before is not None and found.sha256 != before.sha256:
+    picture = open_picture(Path(before.path))
+    if sha256_of(Path(before.path)) != before.sha256:
         raise RelayError(
-            f"the picture {file} has changed since another was started from it, which cannot "
-            f"be made again; --image {file} takes the new one"
+            f"the picture {before.path} has changed since another was started from it, which "
+            f"cannot be made again; --image {before.path} takes the new one"
         )
-    return picture, found
+    return picture, before

@@ -8,7 +8,6 @@ weight_name="pytorch_lora_weights.safetensors")``.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from relay_diffusion.errors import RelayError, first_line
-from relay_diffusion.files import put
+from relay_diffusion.files import put, sha256_of
 from relay_diffusion.models.checkpoint import read_safetensors
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -70,8 +69,6 @@ def read_adapter(path: str | Path) -> Adapter:
     if not file.is_file():
         raise RelayError(f"there is no adapter {path}: give a folder that holds {LORA_FILE}")
     stored, metadata = read_safetensors(file)
-    with file.open("rb") as raw:
-        sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
     try:
         configs = json.loads(metadata.get(_CONFIG, "{}"))
         if not isinstance(configs, dict):
@@ -87,7 +84,7 @@ def read_adapter(path: str | Path) -> Adapter:
         )
     return Adapter(
         str(path),
-        sha256,
+        sha256_of(file),
         metadata.get("cascade", ""),
         {part: held for part, held in tensors.items() if held},
         {part: _of_part(part, configs) for part in UNETS},

@@ -25,7 +25,7 @@ from relay_diffusion.pipelines.pictures import (
 from relay_diffusion.pipelines.prompting import as_list, for_each
 from relay_diffusion.pipelines.prompts import Expander
 from relay_diffusion.pipelines.run import Run
-from relay_diffusion.pipelines.settings import resolve_settings
+from relay_diffusion.pipelines.settings import STRENGTH, resolve_settings
 from relay_diffusion.pipelines.watch import StepCallback, WatchOptions
 
 
@@ -72,7 +72,7 @@ class RelayPipeline(AdaptedComponents):
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
         image: Any = None,
-        strength: float = 0.6,
+        strength: float = STRENGTH,
         output_type: OutputType = "pil",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,

@@ -12,6 +12,8 @@ from relay_diffusion.models.folder import relay_blur_of
 from relay_diffusion.pipelines.notices import warn_once
 
 NUM_TRAIN_STEPS = 1000
+STRENGTH = 0.6
+"""Of image to image: the share of the base stage's steps that is run where nothing is said."""
 """Length of the noise schedule, of which start levels and steps are indices."""
 
 

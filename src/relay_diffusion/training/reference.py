@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from relay_diffusion.config import describe
+from relay_diffusion.config import describe, inline_toml
 from relay_diffusion.training.recipe import Recipe
 
 HEADING = """# What can be in a recipe
@@ -83,18 +83,4 @@ def _default(field: dataclasses.Field[Any]) -> str:
         value = field.default_factory()
     else:
         return ""
-    return "none" if value is None else f"`{_toml(value)}`"
-
-
-def _toml(value: Any) -> str:
-    """On one line, as it would stand in a recipe."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changed = {
-            f.name: getattr(value, f.name)
-            for f in dataclasses.fields(value)
-            if getattr(value, f.name) != f.default
-        }
-        return "{ " + ", ".join(f"{key} = {_toml(v)}" for key, v in changed.items()) + " }"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value)
+    return "none" if value is None else f"`{inline_toml(value)}`"
