@@ -11,6 +11,7 @@ from relay_diffusion.diffusion.distill import (
 )
 from relay_diffusion.diffusion.guidance import guide, guided
 from relay_diffusion.diffusion.losses import base_loss, min_snr_weight, relay_loss
+from relay_diffusion.diffusion.matching import matching_loss
 from relay_diffusion.diffusion.prediction import Denoise, eps_to_denoised, v_to_denoised
 from relay_diffusion.diffusion.relay import (
     Blur,
@@ -38,6 +39,7 @@ __all__ = [
     "eps_to_denoised",
     "guide",
     "guided",
+    "matching_loss",
     "min_snr_weight",
     "relay_loss",
     "relay_mean",

@@ -22,7 +22,6 @@ from relay_diffusion.diffusion import (
     distillation_loss,
     guided,
     relay_mean,
-    truncated_snr_weight,
 )
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.denoiser import Denoiser
@@ -37,6 +36,7 @@ from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, as_in_training
 from relay_diffusion.training.latents import context_of, prepared
 from relay_diffusion.training.low_rank import constrain
+from relay_diffusion.training.matching import Error, matching
 from relay_diffusion.training.networks import (
     Networks,
     build_text_encoder,
@@ -49,7 +49,7 @@ from relay_diffusion.training.networks import (
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.preview import side_by_side
 from relay_diffusion.training.recipe import Model
-from relay_diffusion.training.rounds import DistillObjective, DistillRecipe
+from relay_diffusion.training.rounds import DistillRecipe
 from relay_diffusion.training.upscaling import prepared_with_low_resolution
 from relay_diffusion.training.validation import HeldOutLoss
 
@@ -67,31 +67,38 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     tokenizer = load_tokenizer(parts["tokenizer"])
     first = str(part_folder(folder, f"{settings.stage}_unet"))
     path = str(recipe.model.unet) or first
-    teacher = build_unet(path, 0, 0, "objective.teacher")
     first_hash = network_hash(Path(first))
+    (one,) = settings.rounds
+    before = build_unet(path, 0, 0, "objective.teacher")
+    own = before if path == first else build_unet(first, 0, 0, "objective.teacher")
+    # Whose steps are learned, or, to match, whose distribution.
+    teacher = own if one.matches else before
     told = teacher.config.time_cond_proj_dim is not None
-    student = _told_guidance(teacher, settings.guidance_width)
+    trained = {"unet": _told_guidance(before, settings.guidance_width)}
+    if one.matches:
+        trained["critic"] = _told_guidance(own, settings.guidance_width)
     if settings.rank:
-        of = teacher if path == first else build_unet(first, 0, 0, "objective.teacher")
-        constrain(student, of.state_dict(), settings.rank)
+        for learner in trained.values():
+            constrain(learner, own.state_dict(), settings.rank)
     if recipe.run.dtype == "bfloat16":
         nn.Module.to(teacher, torch.bfloat16)  # only ever computed with; half the memory
     networks = Networks(vae, text_encoder, teacher, tokenizer)
     for part in networks.modules().values():
         place(part, recipe.run, device)
         freeze(part)
-    place(student, recipe.run, device)
+    for learner in trained.values():
+        place(learner, recipe.run, device)
     model = Model(vae=parts["vae"], text_encoder=parts["text_encoder"], max_tokens=num_tokens)
     relays = settings.stage == "relay"
     check_prepared(recipe.data, model, tokenizer, fixed_text=True, low_resolution=relays)
 
     schedule = NoiseSchedule(NoiseSchedule.scaled_linear().sigmas.to(device))
-    num_steps = settings.rounds[0].num_steps
+    num_steps = one.num_steps
     by_halving = settings.method == "halving"
     each = 2 if by_halving else settings.teacher_steps // num_steps  # teacher's steps to one
-    sigmas, taus = _levels(schedule, settings, each * num_steps)
+    sigmas, taus = settings.levels(schedule, each * num_steps)
     loss_of = distillation_loss if by_halving else consistency_loss
-    of_student = Denoiser(student, schedule, prediction_type)
+    of_student = Denoiser(trained["unet"], schedule, prediction_type)
     of_teacher = Denoiser(teacher, schedule, prediction_type)
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
@@ -132,9 +139,21 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
             fractions,
             batch.get("z_lr"),
         )
-        return loss * _weight(levels[0], settings), index
+        return loss * settings.weight(levels[0]), index
 
-    validate = HeldOutLoss(recipe, source, prepare, device, error, num_steps, name="loss_step")
+    learned: Error = error
+    validated: Error = error
+    if one.matches:
+        learned, validated = matching(
+            settings,
+            schedule,
+            of_student,
+            Denoiser(trained["critic"], schedule, prediction_type),
+            taught,
+            text_encoder,
+        )
+
+    validate = HeldOutLoss(recipe, source, prepare, device, validated, num_steps, name="loss_step")
 
     def preview() -> tuple[Tensor, int]:
         low, high = settings.guidance
@@ -153,7 +172,7 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         return side_by_side(networks.vae, runs, eps, sigmas, batch.get("z_lr"))
 
     def export(out: Path) -> None:
-        save_half(student, out / f"{settings.stage}_unet")
+        save_half(trained["unet"], out / f"{settings.stage}_unet")
         if distributed.is_main():
             # What a cascade of it has to know (pipelines/assemble.py).
             made = {
@@ -167,11 +186,11 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
             (out / STUDENT_NOTE).write_text(json.dumps(made, indent=2) + "\n")
 
     return Objective(
-        trained={"unet": student},
+        trained=trained,
         feed=Feed(
             source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device
         ),
-        loss=lambda batch, draws: error(batch, draws)[0],
+        loss=lambda batch, draws: learned(batch, draws)[0],
         export=export,
         validate=validate,
         preview=preview,
@@ -191,20 +210,3 @@ def _told_guidance(teacher: Any, width: int) -> Any:
     if missing:
         torch.nn.init.zeros_(student.time_embedding.cond_proj.weight)
     return student
-
-
-def _levels(
-    schedule: NoiseSchedule, settings: DistillObjective, num_steps: int
-) -> tuple[Tensor, Tensor | None]:
-    """Noise levels and relay fractions of the teacher's run, (num_steps + 1,) each; the student's
-    are some of them."""
-    if settings.stage == "base":
-        return schedule.sample_sigmas(num_steps), None
-    sigmas = schedule.relay_sigmas(num_steps, settings.start)
-    return sigmas, torch.linspace(1, 0, num_steps + 1, device=sigmas.device)
-
-
-def _weight(sigma: Tensor, settings: DistillObjective) -> Tensor:
-    if settings.weighting == "truncated_snr":
-        return truncated_snr_weight(sigma)
-    return 1 / sigma**2 + (1.0 if settings.weighting == "v" else 0.0)

@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
+import torch
+from torch import Tensor
+
+from relay_diffusion.diffusion import NoiseSchedule, truncated_snr_weight
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import relay_blur_of, relay_start_of
 from relay_diffusion.models.registry import resolve
@@ -26,14 +30,26 @@ class Round:
         num_steps: sampling steps of this student.
         steps: optimiser steps that it is trained for.
         lr: learning rate; 0 is ``optimizer.lr``.
+        loss: "regression" learns the steps of its teacher, the round before or the cascade's own
+            stage. "matching" goes on with the student of the round before, with as many steps, and
+            has its pictures distributed as those of the cascade's own stage.
+        critic_lr: of "matching": learning rate of the critic, which has to keep up; 0 is 5 ``lr``.
     """
 
     num_steps: int
     steps: int
     lr: float = 0.0
+    loss: Literal["regression", "matching"] = "regression"
+    critic_lr: float = 0.0
 
     def __post_init__(self) -> None:
         at_least(1, num_steps=self.num_steps, steps=self.steps)
+        if self.critic_lr and self.loss != "matching":
+            raise RelayError("critic_lr is for loss = 'matching', no other round has a critic")
+
+    @property
+    def matches(self) -> bool:
+        return self.loss == "matching"
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,8 @@ class DistillObjective:
         stage: "base" or "relay".
         method: "halving" runs the teacher for two steps to every one of the student's, round after
             round; "consistency" goes from ``teacher_steps`` to the student's in one round.
-        rounds: in order, at least one, each with half the steps of the one before.
+        rounds: in order, at least one, each with half the steps of the one before; one that
+            matches, with as many.
         teacher_steps: of the teacher of a consistency model, a multiple of the student's.
         start: T_r of the relay student, which must be that of its teacher; 0: taken from there.
         guidance: lowest and highest scale that is drawn.
@@ -73,10 +90,10 @@ class DistillObjective:
         if not self.rounds:
             raise RelayError("rounds is empty: give one at least, [[objective.rounds]]")
         for before, after in pairwise(self.rounds):
-            if before.num_steps != 2 * after.num_steps:
+            if before.num_steps != after.num_steps * (1 if after.matches else 2):
                 raise RelayError(
                     f"a round of {before.num_steps} steps is followed by one of {after.num_steps}; "
-                    "each must have half the steps of the one before"
+                    "each must have half the steps of the one before, one that matches as many"
                 )
         num_steps = self.rounds[0].num_steps
         if self.method == "halving":
@@ -105,6 +122,20 @@ class DistillObjective:
         if self.rank < 0:
             raise RelayError(f"rank is {self.rank}, must be above 0, or 0 for all weights")
 
+    def levels(self, schedule: NoiseSchedule, num_steps: int) -> tuple[Tensor, Tensor | None]:
+        """Noise levels and relay fractions of a run of the stage, (num_steps + 1,) each; a run of
+        a fraction of the steps goes by some of them. The base stage has no fractions."""
+        if self.stage == "base":
+            return schedule.sample_sigmas(num_steps), None
+        sigmas = schedule.relay_sigmas(num_steps, self.start)
+        return sigmas, torch.linspace(1, 0, num_steps + 1, device=sigmas.device)
+
+    def weight(self, sigma: Tensor) -> Tensor:
+        """Of |D - D*|^2, as ``weighting`` says."""
+        if self.weighting == "truncated_snr":
+            return truncated_snr_weight(sigma)
+        return 1 / sigma**2 + (1.0 if self.weighting == "v" else 0.0)
+
 
 @dataclass(frozen=True)
 class DistillRecipe(Recipe):
@@ -115,8 +146,8 @@ class DistillRecipe(Recipe):
 
 
 def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
-    """One recipe for each round, in the folders NAME_16, NAME_8, ... by the student's steps; for
-    the relay, with the teacher's start level.
+    """One recipe for each round, in the folders NAME_16, NAME_8, ... by the student's steps, and
+    NAME_8_matched of one that matches; for the relay, with the teacher's start level.
 
     Raises: RelayError if the teacher cannot be read, or the recipe has another start than it.
     """
@@ -125,12 +156,16 @@ def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
         objective = replace(objective, start=_start_of_teacher(objective))
     before = ""
     for one in objective.rounds:
-        run = replace(recipe.run, name=f"{recipe.run.name}_{one.num_steps}", steps=one.steps)
+        name = f"{recipe.run.name}_{one.num_steps}" + ("_matched" if one.matches else "")
+        lr = one.lr or recipe.optimizer.lr
+        scales = dict(recipe.optimizer.scales)
+        if one.matches:
+            scales["critic"] = one.critic_lr / lr if one.critic_lr else 5.0
         step = replace(
             recipe,
-            run=run,
+            run=replace(recipe.run, name=name, steps=one.steps),
             model=replace(recipe.model, unet=before),
-            optimizer=replace(recipe.optimizer, lr=one.lr or recipe.optimizer.lr),
+            optimizer=replace(recipe.optimizer, lr=lr, scales=scales),
             objective=replace(objective, rounds=(one,)),
         )
         yield step

@@ -136,7 +136,10 @@ def summary(recipe: Recipe) -> str:
         for name, module in parts.items():
             lines.append(f"# {name:14} {num_parameters(module):15,} parameters")
         weights = count_distilled(recipe, parts)
-        lines.append(f"# {'of them learn':14} {weights.learning:15,}, of the student")
+        lines.append(
+            f"# {'of them learn':14} {weights.learning:15,}, of the student"
+            + (" and the critic" if "critic" in parts else "")
+        )
         lines += describe(recipe, weights)
     samples = recipe.run.steps * recipe.data.batch_size
     lines.append(

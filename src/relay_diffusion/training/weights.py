@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -99,7 +100,8 @@ def count_weights(recipe: Recipe, networks: Networks) -> Weights:
 
 def distilling_networks(recipe: DistillRecipe) -> dict[str, nn.Module]:
     """Of a distillation, under ``torch.device("meta")``: those of the teacher's cascade, and the
-    student, which is its network told the guidance scale.
+    student, which is its network told the guidance scale; where a round matches, the critic, too,
+    which is another.
 
     Raises: RelayError if the teacher cannot be read.
     """
@@ -109,22 +111,26 @@ def distilling_networks(recipe: DistillRecipe) -> dict[str, nn.Module]:
     with torch.device("meta"):
         teacher = build_unet(stage, 0, 0, "objective.teacher")
         width = teacher.config.time_cond_proj_dim or settings.guidance_width
-        student = UNet2DConditionModel.from_config({**teacher.config, "time_cond_proj_dim": width})
-        return {
+        learns = {**teacher.config, "time_cond_proj_dim": width}
+        networks = {
             "vae": build_vae(str(part_folder(folder, "vae"))),
             "text_encoder": build_text_encoder(str(part_folder(folder, "text_encoder")), 0),
             "teacher": teacher,
-            "student": student,
+            "student": UNet2DConditionModel.from_config(learns),
         }
+        if any(one.matches for one in settings.rounds):
+            networks["critic"] = UNet2DConditionModel.from_config(learns)
+        return networks
 
 
 def count_distilled(recipe: DistillRecipe, networks: Mapping[str, nn.Module]) -> Weights:
-    """Of :func:`distilling_networks`; with ``rank``, the student's own weights stay as they are and
-    two matrices for each learn, where these are smaller."""
+    """Of :func:`distilling_networks`; with ``rank``, the own weights of those that learn stay as
+    they are and two matrices for each learn, where these are smaller."""
     rank, half = recipe.objective.rank, recipe.run.dtype == "bfloat16"
     of = {name for name, _ in networks["teacher"].named_parameters()}
     learning = shared_bytes = 0
-    for name, parameter in networks["student"].named_parameters():
+    learners = [networks[name] for name in ("student", "critic") if name in networks]
+    for name, parameter in chain.from_iterable(n.named_parameters() for n in learners):
         if rank and name in of and name.endswith(".weight") and pays(parameter, rank):
             learning += rank * (len(parameter) + parameter[0].numel())
             shared_bytes += 4 * parameter.numel()
