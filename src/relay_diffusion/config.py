@@ -16,7 +16,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -123,6 +123,21 @@ def from_dict(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
         raise RelayError(f"{where}: {error}" if where else str(error)) from error
 
 
+def arguments_for(
+    function: Callable[..., Any], mapping: Mapping[str, Any], where: str = ""
+) -> dict[str, Any]:
+    """``mapping`` as keyword arguments of ``function``, each as its annotation wants it.
+
+    Args:
+        where: what the arguments are of, for messages.
+    Raises: RelayError as of :func:`from_dict`.
+    """
+    hints = typing.get_type_hints(function)
+    return {
+        name: _convert(hints[name], value, _join(where, name)) for name, value in mapping.items()
+    }
+
+
 def to_dict(obj: Any) -> dict[str, Any]:
     """Inverse of :func:`from_dict`: nested plain dicts and lists; None is left out."""
     plain = _plain(obj)
@@ -160,11 +175,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if len(items) == len(value):
             pairs = zip(items, value, strict=True)
             return tuple(_convert(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(pairs))
+    elif origin is list and isinstance(value, list):
+        return [_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
     elif origin is dict and isinstance(value, Mapping):
         return {key: _convert(args[1], v, _join(where, key)) for key, v in value.items()}
     elif hint is float and type(value) is int:
         return float(value)
-    elif hint in (int, float, str, bool, types.NoneType) and type(value) is hint:
+    elif hint in (int, float, str, bool, list, tuple, types.NoneType) and type(value) is hint:
         return value
     raise _mismatch(where, value, hint)
 
@@ -203,10 +220,13 @@ def describe(hint: Any) -> str:
     """An annotation in words, for messages and documentation."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(describe(arg) for arg in args if arg is not types.NoneType)
+        members = [describe(arg) for arg in args if arg is not types.NoneType]
+        return " or ".join(dict.fromkeys(members))
     if origin is Literal:
         return ("one of " if len(args) > 1 else "") + ", ".join(map(repr, args))
-    if origin is tuple and args[1:] == (...,):
+    if hint in (list, tuple):
+        return "a list"
+    if origin is list or (origin is tuple and args[1:] == (...,)):
         return f"a list of {describe(args[0])}"
     if origin is tuple:
         return f"a list [{', '.join(map(describe, args))}]"

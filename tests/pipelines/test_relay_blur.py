@@ -87,6 +87,24 @@ def test_assemble_takes_the_start_from_the_training_and_doubts_a_higher_one(
     assert capsys.readouterr().err.count("relay was trained from [300]") == 1
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("relay_start=300", "relay_start is 300, must be a list"),
+        ("guidance_scale=high", "guidance_scale is 'high', must be float"),
+        ("solver=3", "solver is 3, must be str"),
+    ],
+)
+def test_a_default_of_the_wrong_type_is_refused_before_anything_is_read(
+    option: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = str(tmp_path / "export")
+    parts = ["--base", nowhere, "--relay", nowhere, "--shares", nowhere]
+    assert main(["assemble", str(tmp_path / "out"), *parts, "--set", option]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def assembled(export: Path, lender: Path, out: Path, *options: str) -> dict[str, Any]:
     parts = ["--base", str(export), "--relay", str(export), "--shares", str(lender)]
     assert main(["assemble", str(out), *parts, *options]) == 0

@@ -39,7 +39,7 @@ def assemble(
     that they were distilled from, with which it then shares the rest."""
     import inspect
 
-    from relay_diffusion.config import apply_overrides
+    from relay_diffusion.config import apply_overrides, arguments_for
     from relay_diffusion.data.scenes.words import words_of
     from relay_diffusion.data.scenes.world import World
     from relay_diffusion.errors import RelayError
@@ -64,6 +64,7 @@ def assemble(
     unknown = [name for name in config if name not in allowed]
     if unknown:
         raise RelayError(f"--set {unknown[0]}: a cascade has {', '.join(allowed)}")
+    config = arguments_for(CascadeComponents.__init__, config)
     if world is not None:
         config.setdefault("known_words", sorted(words_of(World.by_name(world))))
         config = {"world": world, "expander": "scenes", **config}
