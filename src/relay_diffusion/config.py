@@ -123,19 +123,13 @@ def from_dict(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
         raise RelayError(f"{where}: {error}" if where else str(error)) from error
 
 
-def arguments_for(
-    function: Callable[..., Any], mapping: Mapping[str, Any], where: str = ""
-) -> dict[str, Any]:
+def arguments_for(function: Callable[..., Any], mapping: Mapping[str, Any]) -> dict[str, Any]:
     """``mapping`` as keyword arguments of ``function``, each as its annotation wants it.
 
-    Args:
-        where: what the arguments are of, for messages.
-    Raises: RelayError as of :func:`from_dict`.
+    Raises: RelayError that names the argument and what is allowed there.
     """
     hints = typing.get_type_hints(function)
-    return {
-        name: _convert(hints[name], value, _join(where, name)) for name, value in mapping.items()
-    }
+    return {name: _convert(hints[name], value, name) for name, value in mapping.items()}
 
 
 def to_dict(obj: Any) -> dict[str, Any]:

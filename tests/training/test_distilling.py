@@ -189,6 +189,13 @@ def test_a_round_that_matches_goes_on_with_the_student_before(teacher: Path, sta
         assert any(bool((p != 0).any()) for n, p in part.named_parameters() if n.endswith(".up"))
 
 
+def test_a_consistent_student_can_be_matched(teacher: Path) -> None:
+    recipe = recipe_for(teacher, method="consistency", teacher_steps=8, rounds=MATCHED)
+    _, second = rounds_of(recipe)
+    second = replace(second, model=replace(second.model, unet=""))
+    assert train(second, distill(second, Squares, CPU), CPU)
+
+
 @pytest.mark.parametrize("stage", ["base", "relay"])
 def test_student_and_critic_learn_each_from_its_own_loss(teacher: Path, stage: str) -> None:
     """Of the student's loss no gradient reaches the critic, and the other way round; nor do they

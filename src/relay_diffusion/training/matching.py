@@ -59,11 +59,12 @@ def matching(
         """Where each sample's step ``index`` starts, by the student's own steps up to there."""
         z = base_start(eps, float(sigmas[0])) if taus is None else relay_start(z_lr, eps, sigmas[0])
         for i in range(num_steps - 1):
-            rows = (index > i).nonzero()[:, 0]
-            if not len(rows):
-                break
+            going = index > i
+            rows = going.nonzero()[:, 0]
+            if not len(rows):  # sharded networks are gathered by all processes at once
+                rows = rows.new_zeros(1)
             denoise = student(context[rows], vector[rows], guidance=scale[rows])
-            z[rows] = relay_step(
+            stepped = relay_step(
                 z[rows],
                 denoise(z[rows], sigmas[i].expand(len(rows))),
                 None if taus is None else z_lr[rows],
@@ -71,6 +72,7 @@ def matching(
                 sigmas[i + 1],
                 *((0.0, 0.0) if taus is None else (taus[i], taus[i + 1])),
             )
+            z[rows] = torch.where(going[rows, None, None, None], stepped, z[rows])
         return z
 
     def losses(batch: Batch, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:

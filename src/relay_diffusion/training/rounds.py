@@ -102,8 +102,11 @@ class DistillObjective:
                     f"teacher_steps is {self.teacher_steps}; by halving it follows from the "
                     f"rounds, {2 * num_steps}: leave it out"
                 )
-        elif len(self.rounds) > 1:
-            raise RelayError("method consistency takes one round: give one [[objective.rounds]]")
+        elif sum(not one.matches for one in self.rounds) > 1:
+            raise RelayError(
+                "method consistency takes one round, and one that matches after it: leave the "
+                "other [[objective.rounds]] out"
+            )
         elif self.teacher_steps <= num_steps or self.teacher_steps % num_steps:
             raise RelayError(
                 f"teacher_steps is {self.teacher_steps}, must be a multiple of the student's "
