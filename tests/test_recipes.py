@@ -33,6 +33,8 @@ def tables(path: Path) -> dict:
     model.pop("init_from", None)
     if "cascade" in model:
         model["cascade"] = "starter"
+    if "teacher" in table.get("objective", {}):
+        table["objective"]["teacher"] = "starter"
     if isinstance(model.get("vae"), str):
         autoencoder = tomllib.loads((FOLDER / f"{prefix}_autoencoder.toml").read_text())
         model["vae"] = autoencoder["model"]["vae"]
