@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from relay_diffusion.diffusion.numerics import Scalar, per_sample
+from relay_diffusion.diffusion.numerics import Scalar, mean_square, per_sample
 from relay_diffusion.diffusion.prediction import Denoise
 from relay_diffusion.diffusion.relay import relay_step, require_base_stage, step_coefficients
 
@@ -94,7 +94,7 @@ def distillation_loss(
         target = distillation_target(
             z, z_after, sigmas[0], sigmas[-1], fractions[0], fractions[-1], z_lr
         )
-    return _mean_square(student(z, sigmas[0]) - target)
+    return mean_square(student(z, sigmas[0]) - target)
 
 
 def consistency_loss(
@@ -134,11 +134,7 @@ def consistency_loss(
         z_end = relay_step(z_then, student(z_then, way), z_lr, way, end, tau_then, tau_end)
         z_end = torch.where(there.reshape(-1, *[1] * (z.ndim - 1)), z_then, z_end)
         target = distillation_target(z, z_end, first, end, tau, tau_end, z_lr)
-    return _mean_square(student(z, first) - target)
-
-
-def _mean_square(error: Tensor) -> Tensor:
-    return torch.mean(error**2, dim=tuple(range(1, error.ndim)))
+    return mean_square(student(z, first) - target)
 
 
 def truncated_snr_weight(sigma: Tensor) -> Tensor:

@@ -6,10 +6,9 @@ the mean of (eps_pred - eps)^2. Offset noise, guidance dropout and the draw of t
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from relay_diffusion.diffusion.numerics import per_sample, working_dtype
+from relay_diffusion.diffusion.numerics import mean_square, per_sample, working_dtype
 from relay_diffusion.diffusion.prediction import Denoise
 from relay_diffusion.diffusion.relay import Blur, relay_mean, relay_tau
 from relay_diffusion.diffusion.schedule import NoiseSchedule
@@ -97,4 +96,4 @@ def _loss(denoise: Denoise, z_0: Tensor, mean: Tensor, sigma: Tensor, eps: Tenso
     if denoised.shape != z_0.shape:
         raise ValueError(f"denoise gave {tuple(denoised.shape)} for latents {tuple(z_0.shape)}")
     error = (denoised.to(z_0.dtype) - z_0) / per_sample(sigma, z_0)
-    return torch.mean(error**2, dim=tuple(range(1, z_0.ndim)))
+    return mean_square(error)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from relay_diffusion.diffusion.numerics import Scalar, per_sample
+from relay_diffusion.diffusion.numerics import Scalar, mean_square, per_sample
 from relay_diffusion.diffusion.prediction import Denoise
 from relay_diffusion.diffusion.relay import relay_mean
 
@@ -52,8 +52,4 @@ def matching_loss(
         wanted = teacher(z, sigma)
         scale = (x - wanted).abs().mean(dim=(1, 2, 3), keepdim=True)
         goal = x - (known - wanted) / scale.clamp(min=1e-4)
-    return _mean_square(estimate - goal) / 2, _mean_square(known - x)
-
-
-def _mean_square(error: Tensor) -> Tensor:
-    return torch.mean(error**2, dim=(1, 2, 3))
+    return mean_square(estimate - goal) / 2, mean_square(known - x)

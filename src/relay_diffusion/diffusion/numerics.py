@@ -1,4 +1,5 @@
-"""How scalars meet latents: broadcasting over the batch, and the dtype of the arithmetic."""
+"""How scalars meet latents: broadcasting over the batch, means of each sample, and the dtype of the
+arithmetic."""
 
 from __future__ import annotations
 
@@ -29,6 +30,11 @@ def per_sample(value: Scalar, like: Tensor) -> Scalar:
             f"give a number or a tensor of shape ({like.shape[0]},)"
         )
     return value.view(-1, *(1 for _ in like.shape[1:]))
+
+
+def mean_square(error: Tensor) -> Tensor:
+    """Mean of the squares of each sample, (B, ...) to (B,)."""
+    return torch.mean(error**2, dim=tuple(range(1, error.ndim)))
 
 
 def working_dtype(z: Tensor) -> torch.dtype:

@@ -115,8 +115,7 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
 
     def error(batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
         """(weighted loss, index of the student's step), each (B,)."""
-        low, high = settings.guidance
-        scale = low + (high - low) * draws.uniform("guidance")
+        scale = settings.drawn_guidance(draws)
         # Where a step of the student starts; to be consistent, also anywhere within one.
         apart = each if by_halving else 1
         start = (draws.stratified("step") * (each * num_steps // apart)).long() * apart

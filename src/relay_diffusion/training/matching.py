@@ -77,8 +77,7 @@ def matching(
 
     def losses(batch: Batch, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         """The student's, the critic's, and the index of the student's step, each (B,)."""
-        low, high = settings.guidance
-        scale = low + (high - low) * draws.uniform("guidance")
+        scale = settings.drawn_guidance(draws)
         index = (draws.stratified("step") * num_steps).long()
         level = 1 + (draws.uniform("level") * (finest - 1)).long()
         vector, z_lr, shape = batch["time_ids"], batch.get("z_lr"), batch["z_0"].shape[1:]

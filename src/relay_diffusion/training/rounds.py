@@ -16,6 +16,7 @@ from relay_diffusion.models.folder import relay_blur_of, relay_start_of
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.training.cascade import read_cascade
 from relay_diffusion.training.data_settings import at_least
+from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.recipe import Recipe
 
 NUM_TRAIN_STEPS = 1000
@@ -44,7 +45,7 @@ class Round:
 
     def __post_init__(self) -> None:
         at_least(1, num_steps=self.num_steps, steps=self.steps)
-        if self.critic_lr and self.loss != "matching":
+        if self.critic_lr and not self.matches:
             raise RelayError("critic_lr is for loss = 'matching', no other round has a critic")
 
     @property
@@ -132,6 +133,11 @@ class DistillObjective:
             return schedule.sample_sigmas(num_steps), None
         sigmas = schedule.relay_sigmas(num_steps, self.start)
         return sigmas, torch.linspace(1, 0, num_steps + 1, device=sigmas.device)
+
+    def drawn_guidance(self, draws: Draws) -> Tensor:
+        """A scale for each sample, uniform in ``guidance``, (B,)."""
+        low, high = self.guidance
+        return low + (high - low) * draws.uniform("guidance")
 
     def weight(self, sigma: Tensor) -> Tensor:
         """Of |D - D*|^2, as ``weighting`` says."""
