@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -17,8 +17,10 @@ class PictureBatch:
         time_ids: (B, 6) size conditioning in pixels, as SDXL (arXiv:2307.01952) has it: original
             height and width, top and left of the crop within the resized picture, target height and
             width.
+        whole: False for windows of larger pictures.
     """
 
     x: Tensor
     captions: list[str]
     time_ids: Tensor
+    whole: bool = field(default=True, kw_only=True)

@@ -42,9 +42,11 @@ def check_prepared(
     manifest = read_manifest(folder)
     _check_view(data, manifest)
     theirs = manifest.encoders
-    found = {"vae": network_hash(_weights(model, "vae")), "tokenizer": tokenizer_hash(tokenizer)}
+    trained = "prepared data are of a trained one"
+    vae = weights_of(model, "vae", trained)
+    found = {"vae": network_hash(vae), "tokenizer": tokenizer_hash(tokenizer)}
     if manifest.settings.embeddings and data.embeddings and fixed_text:
-        found["text_encoder"] = network_hash(_weights(model, "text_encoder"))
+        found["text_encoder"] = network_hash(weights_of(model, "text_encoder", trained))
     for part, mine in found.items():
         if mine != getattr(theirs, part):
             way = "prepare again with that cascade"
@@ -89,13 +91,17 @@ def _check_view(data: Data, manifest: Manifest) -> None:
         )
 
 
-def _weights(model: Model, part: str) -> Path:
-    """Folder of the weights that a network starts from."""
+def weights_of(model: Model, part: str, reason: str) -> Path:
+    """Folder of the weights that a network starts from.
+
+    Args: reason: why it cannot start from nothing.
+    Raises: RelayError if it does.
+    """
     spec: str | Mapping[str, Any] = getattr(model, part)
     path = model.init_from.get(part) or spec
     if not isinstance(path, str) or not path:
         raise RelayError(
-            f"model.{part} starts from nothing, and prepared data are of a trained one: "
-            f"give its folder, such as the {part}/ of the cascade that prepared them"
+            f"model.{part} starts from nothing, and {reason}: give its folder, such as the "
+            f"{part}/ of that cascade"
         )
     return Path(path)

@@ -49,6 +49,7 @@ from relay_diffusion.training.networks import (
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.preview import side_by_side
 from relay_diffusion.training.recipe import Model
+from relay_diffusion.training.redrawing import open_redrawing
 from relay_diffusion.training.rounds import DistillRecipe
 from relay_diffusion.training.upscaling import prepared_with_low_resolution
 from relay_diffusion.training.validation import HeldOutLoss
@@ -101,11 +102,15 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     of_student = Denoiser(trained["unet"], schedule, prediction_type)
     of_teacher = Denoiser(teacher, schedule, prediction_type)
 
+    redrawing = open_redrawing(settings.redraw, model, recipe, device)
+
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
-        if settings.stage == "base":
+        if not relays:
             return prepared(networks, num_tokens, pictures, device)
         share = settings.through_vae
-        return prepared_with_low_resolution(networks, num_tokens, share, pictures, draws, device)
+        return prepared_with_low_resolution(
+            networks, num_tokens, share, pictures, draws, device, redrawing
+        )
 
     def taught(context: Tensor, vector: Tensor, scale: Tensor) -> Denoise:
         if told:

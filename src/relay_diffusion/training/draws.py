@@ -8,6 +8,7 @@ Box-Muller.
 
 from __future__ import annotations
 
+import copy
 import math
 import zlib
 
@@ -42,6 +43,12 @@ class Draws:
     ) -> Draws:
         """For the whole batch."""
         return cls(seed, purpose, step, torch.arange(batch_size, device=device), batch_size)
+
+    def of_rows(self, rows: Tensor) -> Draws:
+        """The same numbers, of some of the samples; ``rows`` (B',) are positions among them."""
+        some = copy.copy(self)
+        some.rows, some._keys = self.rows[rows], self._keys[rows]
+        return some
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """(B, *shape) float32 in [0, 1)."""

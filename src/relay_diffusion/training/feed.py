@@ -24,6 +24,7 @@ class Pictures(Protocol):
         x: (B, 3, H, W) float32 in [-1, 1].
         captions: B of them.
         time_ids: (B, 6) original height and width, crop top and left, target height and width.
+        whole: False for windows of larger pictures.
     """
 
     @property
@@ -34,6 +35,9 @@ class Pictures(Protocol):
 
     @property
     def time_ids(self) -> Tensor: ...
+
+    @property
+    def whole(self) -> bool: ...
 
 
 class Stream(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -39,12 +41,16 @@ def clean_latents(networks: Networks, pictures: Pictures, device: torch.device) 
 
 
 def low_resolution_latents(
-    networks: Networks, pictures: Pictures, through_vae: Tensor, device: torch.device
+    networks: Networks,
+    pictures: Pictures,
+    through_vae: Tensor,
+    device: torch.device,
+    redrawn: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """z_lr, of the shape of z_0; ``through_vae`` as for :func:`low_resolution`."""
+    """z_lr, of the shape of z_0; ``through_vae`` and ``redrawn`` as for :func:`low_resolution`."""
     if not isinstance(pictures, PreparedBatch):
         x = pictures.x.to(device)
-        return encode(networks.vae, low_resolution(networks.vae, x, through_vae))
+        return encode(networks.vae, low_resolution(networks.vae, x, through_vae, redrawn))
     assert pictures.z_lr is not None and pictures.z_lr_through is not None  # see check_prepared
     passes = through_vae[:, None, None, None]
     return torch.where(passes, pictures.z_lr_through.to(device), pictures.z_lr.to(device)).float()

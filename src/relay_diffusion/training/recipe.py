@@ -182,6 +182,31 @@ class BaseObjective:
 
 
 @dataclass(frozen=True)
+class Redraw:
+    """Low-resolution pictures that a base stage has drawn anew in part (``training/redrawing.py``):
+    they have the faults that it makes, for the stage above to mend.
+
+    Attributes:
+        cascade: whose base stage draws, in its own number of steps and at its own guidance scale: a
+            registered name, a folder or a hub id, of the recipe's autoencoder and text encoder.
+        share: of the samples that it can draw: whole pictures of twice its own size.
+        strength: lowest and highest share of its steps that is run, drawn for each sample.
+    """
+
+    cascade: str
+    share: float = 0.5
+    strength: tuple[float, float] = (0.25, 0.75)
+
+    def __post_init__(self) -> None:
+        low, high = self.strength
+        if not 0 <= self.share <= 1 or not 0 < low <= high <= 1:
+            raise RelayError(
+                f"redraw has share {self.share:g} and strength {[low, high]}: the share must be 0 "
+                "to 1, strength the lowest and the highest, above 0 and at most 1"
+            )
+
+
+@dataclass(frozen=True)
 class ConcatObjective(BaseObjective):
     """Super-resolution that is given the low-resolution latents beside the noised ones, what the
     relay is compared with. ``model.unet`` has twice the latent channels as ``in_channels``.
@@ -189,9 +214,11 @@ class ConcatObjective(BaseObjective):
     Attributes:
         through_vae: share of samples whose low-resolution picture passes through the autoencoder
             at its own size, as it does in use.
+        redraw: some of the samples have it drawn by a base stage on the way; none by default.
     """
 
     through_vae: float = 0.5
+    redraw: Redraw | None = None
 
 
 @dataclass(frozen=True)

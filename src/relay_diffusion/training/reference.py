@@ -34,7 +34,8 @@ def reference(kinds: Mapping[str, type[Recipe]]) -> str:
         tables = dict(_tables(recipe))
         objectives[f"[objective] of run.objective = {json.dumps(kind)}"] = tables.pop("objective")
         shared |= {f"[{name}]": table for name, table in tables.items()}
-    sections = [_section(name, table) for name, table in (shared | objectives).items()]
+    shown: set[type] = set()
+    sections = [_section(name, table, shown) for name, table in (shared | objectives).items()]
     return "\n\n".join([HEADING, *sections]) + "\n"
 
 
@@ -57,7 +58,8 @@ def _tables(table: type) -> Iterator[tuple[str, type]]:
                 yield name, part
 
 
-def _section(name: str, table: type) -> str:
+def _section(name: str, table: type, shown: set[type]) -> str:
+    """Of a table, and of the tables in it that are not ``shown`` yet."""
     intro = inspect.cleandoc(table.__doc__ or "").partition("Attributes:")[0]
     heading, *rest = name.split(" ", 1)
     lines = [f"## `{heading}`{' ' + rest[0] if rest else ''}", "", _plain(intro.strip()), ""]
@@ -67,7 +69,13 @@ def _section(name: str, table: type) -> str:
         cells = [f"`{field.name}`", _plain(describe(hints[field.name])), _default(field)]
         cells.append(_plain(said[field.name]))
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
-    below = [_section(f"[{heading[:-1]}.{key}]]", part) for key, part in _tables(table)]
+    below = []
+    for key, part in _tables(table):
+        if part not in shown:
+            shown.add(part)
+            inner = f"{heading.strip('[]')}.{key}"
+            listed = typing.get_origin(hints[key]) is tuple
+            below.append(_section(f"[[{inner}]]" if listed else f"[{inner}]", part, shown))
     return "\n\n".join(["\n".join(lines), *below])
 
 

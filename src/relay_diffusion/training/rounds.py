@@ -17,7 +17,7 @@ from relay_diffusion.models.registry import resolve
 from relay_diffusion.training.cascade import read_cascade
 from relay_diffusion.training.data_settings import at_least
 from relay_diffusion.training.draws import Draws
-from relay_diffusion.training.recipe import Recipe
+from relay_diffusion.training.recipe import Recipe, Redraw
 
 NUM_TRAIN_STEPS = 1000
 """Levels of the noise schedule, of which a run of so many steps at most takes one each."""
@@ -73,6 +73,7 @@ class DistillObjective:
         weighting: of |D - D*|^2: "truncated_snr" is max(1 / sigma^2, 1), "snr" is 1 / sigma^2,
             "v" is 1 + 1 / sigma^2.
         through_vae: as in the relay objective.
+        redraw: as in the relay objective.
     """
 
     teacher: str = "starter"
@@ -86,6 +87,7 @@ class DistillObjective:
     rank: int = 0
     weighting: Literal["truncated_snr", "snr", "v"] = "truncated_snr"
     through_vae: float = 0.5
+    redraw: Redraw | None = None
 
     def __post_init__(self) -> None:
         if not self.rounds:
@@ -123,6 +125,8 @@ class DistillObjective:
             raise RelayError(f"the teacher would take {taken} steps, of {longest} that there are")
         if not 0 < self.guidance[0] <= self.guidance[1]:
             raise RelayError(f"guidance is {list(self.guidance)}, must be lowest and highest scale")
+        if self.redraw and self.stage == "base":
+            raise RelayError("redraw is of the pictures that a relay is given: leave it out")
         if self.rank < 0:
             raise RelayError(f"rank is {self.rank}, must be above 0, or 0 for all weights")
 

@@ -29,6 +29,7 @@ from relay_diffusion.training.networks import Networks, save_half
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.preview import preview_upscaling
 from relay_diffusion.training.recipe import ConcatRecipe, RelayRecipe
+from relay_diffusion.training.redrawing import Redrawing, open_redrawing
 
 
 def relay(
@@ -96,9 +97,14 @@ def _upscaling(
     tokenizer = networks.tokenizer
     check_prepared(recipe.data, recipe.model, tokenizer, fixed_text=True, low_resolution=True)
 
+    settings = recipe.objective
+    redrawing = open_redrawing(settings.redraw, recipe.model, recipe, device)
+
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
-        share, max_tokens = recipe.objective.through_vae, recipe.model.max_tokens
-        return prepared_with_low_resolution(networks, max_tokens, share, pictures, draws, device)
+        share, max_tokens = settings.through_vae, recipe.model.max_tokens
+        return prepared_with_low_resolution(
+            networks, max_tokens, share, pictures, draws, device, redrawing
+        )
 
     loss, validate = loss_and_validation(recipe, sample_loss, num_steps, prepare, source, device)
     stream = source("train", recipe.data.views)
@@ -124,8 +130,17 @@ def prepared_with_low_resolution(
     pictures: Pictures,
     draws: Draws,
     device: torch.device,
+    redrawing: Redrawing | None = None,
 ) -> Batch:
-    """As ``prepared``, and z_lr; ``through_vae`` is the share that passes the autoencoder."""
+    """As ``prepared``, and z_lr; ``through_vae`` is the share that passes the autoencoder, some of
+    which ``redrawing`` redraws there, and others that would not have passed, too."""
+    batch = prepared(networks, max_tokens, pictures, device)
     passes = draws.uniform("through_vae") < through_vae
-    z_lr = low_resolution_latents(networks, pictures, passes, device)
-    return {**prepared(networks, max_tokens, pictures, device), "z_lr": z_lr}
+    redrawn = None
+    if redrawing is not None:
+        chosen = redrawing.chosen(pictures, draws)
+        passes |= chosen
+        context, vector = context_of(networks.text_encoder, batch), batch["time_ids"] / 2
+        redrawn = redrawing.hook(chosen, context, vector, draws)
+    z_lr = low_resolution_latents(networks, pictures, passes, device, redrawn)
+    return {**batch, "z_lr": z_lr}

@@ -23,7 +23,15 @@ from relay_diffusion.training.networks import (
     build_vae,
 )
 from relay_diffusion.training.reading import CaptionProbe
-from relay_diffusion.training.recipe import AutoencoderRecipe, BaseRecipe, Recipe, TextRecipe
+from relay_diffusion.training.recipe import (
+    AutoencoderRecipe,
+    BaseRecipe,
+    ConcatRecipe,
+    Recipe,
+    RelayRecipe,
+    TextRecipe,
+)
+from relay_diffusion.training.redrawing import redraw_bytes
 from relay_diffusion.training.rounds import DistillRecipe
 
 STATE_BYTES = 5 * 4
@@ -95,6 +103,8 @@ def count_weights(recipe: Recipe, networks: Networks) -> Weights:
             learning += parameter.numel()
         else:
             shared_bytes += num_bytes
+    if isinstance(recipe, ConcatRecipe | RelayRecipe) and recipe.objective.redraw:
+        fixed_bytes += redraw_bytes(recipe.objective.redraw, recipe.run.dtype == "bfloat16")
     return Weights(learning, fixed_bytes, shared_bytes, recipe.optimizer.accumulate > 1)
 
 
@@ -140,6 +150,8 @@ def count_distilled(recipe: DistillRecipe, networks: Mapping[str, nn.Module]) ->
     for name in ("vae", "text_encoder", "teacher"):
         width = 2 if half and name == "teacher" else 4
         fixed_bytes += width * sum(p.numel() for p in networks[name].parameters())
+    if recipe.objective.redraw:
+        fixed_bytes += redraw_bytes(recipe.objective.redraw, half)
     return Weights(learning, fixed_bytes, shared_bytes, recipe.optimizer.accumulate > 1)
 
 

@@ -32,12 +32,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DecodedBatch:
-    """A batch on its way: ``pixels`` (B, H, W, 3) uint8, and the records that were replaced."""
+    """A batch on its way: ``pixels`` (B, H, W, 3) uint8, the records that were replaced, whether
+    pictures are ``whole``."""
 
     pixels: Tensor
     captions: list[str]
     time_ids: list[list[int]]
     bad: list[BadRecord]
+    whole: bool
 
 
 class PictureStream:
@@ -117,7 +119,8 @@ class PictureStream:
             captions.append(caption)
             pictures.append(pixels)
             time_ids.append(ids)
-        return DecodedBatch(torch.from_numpy(np.stack(pictures)), captions, time_ids, bad)
+        seen = torch.from_numpy(np.stack(pictures))
+        return DecodedBatch(seen, captions, time_ids, bad, whole=bucket.size == 0)
 
     def draw(self, described: DecodedBatch) -> PictureBatch:
         """The batch as a run wants it; in the main process, so that faults are counted there."""
@@ -127,7 +130,7 @@ class PictureStream:
                 self.report(bad)
         x = as_input(described.pixels.to(self.device))
         time_ids = torch.tensor(described.time_ids, dtype=torch.float32, device=self.device)
-        return PictureBatch(x, described.captions, time_ids)
+        return PictureBatch(x, described.captions, time_ids, whole=described.whole)
 
     def batch(self, step: int, batch_size: int, rows: range | None = None) -> PictureBatch:
         return self.draw(self.describe(step, batch_size, rows))

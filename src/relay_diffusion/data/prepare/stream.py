@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ class PreparedBatch:
     z_lr: Tensor | None = None
     z_lr_through: Tensor | None = None
     embeddings: Tensor | None = None
+    whole: ClassVar[bool] = True  # no windows of pictures are prepared
 
     @property
     def x(self) -> Tensor:

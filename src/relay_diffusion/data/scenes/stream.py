@@ -106,6 +106,7 @@ class SceneStream:
             described.captions,
             torch.tensor(time_ids, dtype=torch.float32, device=x.device),
             described.scenes,
+            whole=described.view.crop == 0,
         )
 
     def batch(self, step: int, batch_size: int, rows: range | None = None) -> SceneBatch:
