@@ -43,6 +43,19 @@ def put_text(path: Path, text: str) -> None:
         new.write_text(text, encoding="utf-8")
 
 
+def link_folder(folder: Path, new: Path) -> None:
+    """The files of a folder once more: the same ones by another name, or where the file system has
+    no such links, copies."""
+
+    def link(file: str, second: str) -> None:
+        try:
+            os.link(file, second)
+        except OSError:
+            shutil.copy2(file, second)
+
+    shutil.copytree(folder, new, copy_function=link)
+
+
 def sweep(folder: Path) -> None:
     """Delete what killed writers left behind."""
     for leftover in folder.glob(f".*{SUFFIX}"):

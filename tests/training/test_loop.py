@@ -14,6 +14,7 @@ import pytest
 import torch
 from tiny_training import CPU, KL_VAE, newest_state, tiny_objective, tiny_recipe, train_tiny
 from torch import Tensor
+from transformers import T5EncoderModel
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.checkpoint import Checkpoints
@@ -234,6 +235,25 @@ def test_a_module_learns_at_its_share_of_the_rate_or_not_at_all(tmp_path: Path) 
     # Adam's first step moves a weight by the rate, whatever the size of its gradient.
     assert change(0.25) == pytest.approx({"unet": 1e-3, "text_encoder": 2.5e-4}, rel=1e-2)
     assert change(0.0) == pytest.approx({"unet": 1e-3, "text_encoder": 0.0}, rel=1e-2)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5])
+def test_a_text_encoder_that_stays_as_it_is_is_written_once(scale: float, tmp_path: Path) -> None:
+    scales = {"text_encoder": scale}
+    recipe = tiny_recipe("base", tmp_path, run={"steps": 6}, optimizer={"scales": scales})
+    objective, files = tiny_objective(recipe), []
+
+    def export(folder: Path) -> None:
+        objective.export(folder)
+        files.append((folder / "text_encoder" / "model.safetensors").stat().st_ino)
+
+    train(recipe, replace(objective, export=export), CPU)
+    assert len(files) == 3
+    assert len(set(files)) == (1 if scale == 0 else 3)
+    opened = T5EncoderModel.from_pretrained(recipe.folder / "export" / "text_encoder")
+    own = objective.trained["text_encoder"].state_dict()
+    for name, tensor in opened.state_dict().items():
+        torch.testing.assert_close(tensor.float(), own[name], atol=1e-2, rtol=1e-2)
 
 
 def test_a_rate_for_a_module_that_is_not_there_is_an_error(tmp_path: Path) -> None:

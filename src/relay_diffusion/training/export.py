@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+from relay_diffusion.config import dump_toml
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training import distributed
 from relay_diffusion.training.checkpoint import RECIPE, put_folder, reason
 from relay_diffusion.training.objective import Objective
+from relay_diffusion.training.recipe import Recipe
+
+EXPORT = "export"
+"""Name of its folder in that of the run."""
 
 _STEP = "# weights of step "
+
+
+def of_recipe(folder: Path, recipe: Recipe) -> bool:
+    """Whether there is an export of this very recipe. Every process has to ask."""
+    found = False
+    if distributed.is_main():
+        with contextlib.suppress(OSError):
+            _, _, told = (folder / RECIPE).read_text(encoding="utf-8").partition("\n")
+            found = told == dump_toml(recipe)
+    return distributed.any_of(found)
 
 
 class Export:

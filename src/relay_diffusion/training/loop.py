@@ -17,7 +17,7 @@ from relay_diffusion.training.activations import checkpoint_activations
 from relay_diffusion.training.checkpoint import Checkpoints
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.ema import Ema
-from relay_diffusion.training.export import Export
+from relay_diffusion.training.export import EXPORT, Export
 from relay_diffusion.training.feed import Batch
 from relay_diffusion.training.journal import Journal
 from relay_diffusion.training.objective import Objective
@@ -64,7 +64,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     checkpoints = Checkpoints(recipe.folder / "checkpoints", recipe.checkpoint.keep)
     start = _restore(checkpoints, recipe, state, resume)
 
-    export = Export(recipe.folder / "export", objective, dump_toml(recipe))
+    export = Export(recipe.folder / EXPORT, objective, dump_toml(recipe))
 
     def save(step: int, leave: bool) -> None:
         done_steps.fill_(step)
