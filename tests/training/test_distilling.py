@@ -11,70 +11,24 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from tiny_training import CPU, TEXT_ENCODER, UNET, VAE, Squares, tokenizer
+from tiny_distilling import recipe_for, teacher
+from tiny_training import CPU, Squares
 
 from relay_diffusion.diffusion import NoiseSchedule
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.low_rank import pays, write_low_rank
-from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.training.distilling import distill
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.low_rank import plain
 from relay_diffusion.training.networks import (
-    build_text_encoder,
     build_unet,
-    build_vae,
-    save_half,
 )
-from relay_diffusion.training.recipe import recipe_from_dict
-from relay_diffusion.training.rounds import DistillRecipe, rounds_of
+from relay_diffusion.training.rounds import rounds_of
 from relay_diffusion.training.run import summary
-from relay_diffusion.training.weights import count_distilled, distilling_networks
 
-
-@pytest.fixture
-def teacher(tmp_path: Path) -> Path:
-    """A cascade folder with random weights."""
-    torch.manual_seed(0)
-    folder = tmp_path / "teacher"
-    folder.mkdir()
-    vae, text_encoder = build_vae(VAE), build_text_encoder(TEXT_ENCODER, 8)
-    for name, module in {
-        "vae": vae,
-        "text_encoder": text_encoder,
-        "base_unet": build_unet(UNET, 4, 16),
-        "relay_unet": build_unet(UNET, 4, 16),
-    }.items():
-        save_half(module, folder / name)
-    tokenizer().save_pretrained(folder / "tokenizer")
-    cascade_scheduler("v_prediction").save_pretrained(folder / "scheduler")
-    (folder / "model_index.json").write_text(json.dumps({"max_tokens": 8}))
-    return folder
-
-
-def recipe_for(teacher: Path, **objective: Any) -> DistillRecipe:
-    rounds = [{"num_steps": 4, "steps": 3}, {"num_steps": 2, "steps": 2, "lr": 1e-4}]
-    recipe = recipe_from_dict(
-        {
-            "run": {
-                "name": "fast",
-                "objective": "distill",
-                "steps": 1,
-                "out": str(teacher.parent / "runs"),
-            },
-            "data": {"batch_size": 4, "views": [{"size": 32}]},
-            "optimizer": {"lr": 1e-3, "warmup": 0, "schedule": "constant"},
-            "validation": {"every": 1, "num_pictures": 4},
-            "preview": {"every": 0},
-            "checkpoint": {"every": 2},
-            "objective": {"teacher": str(teacher), "rounds": rounds, **objective},
-        },
-        {"distill": DistillRecipe},
-    )
-    assert isinstance(recipe, DistillRecipe)
-    return recipe
+__all__ = ["teacher"]
 
 
 @pytest.mark.slow
@@ -154,85 +108,16 @@ def test_consistency_takes_one_round(teacher: Path, stage: str) -> None:
     assert any("validation/loss_step_1" in line for line in log)
 
 
-MATCHED = [
-    {"num_steps": 2, "steps": 1},
-    {"num_steps": 2, "steps": 3, "loss": "matching", "lr": 1e-4, "critic_lr": 1e-3},
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["base", "relay"])
-def test_a_round_that_matches_goes_on_with_the_student_before(teacher: Path, stage: str) -> None:
-    first, second = rounds_of(recipe_for(teacher, stage=stage, rank=2, rounds=MATCHED))
-    assert (first.run.name, second.run.name) == ("fast_2", "fast_2_matched")
-    assert second.optimizer.lr == 1e-4
-    assert second.optimizer.scales == {"critic": pytest.approx(10)}
-    assert train(first, distill(first, Squares, CPU), CPU)
-    made = UNet2DConditionModel.from_pretrained(first.folder / "export" / f"{stage}_unet").float()
-    objective = distill(second, Squares, CPU)
-    begun = plain(objective.trained["unet"].state_dict())
-    for name, value in made.state_dict().items():
-        torch.testing.assert_close(begun[name], value, rtol=0, atol=3e-4)
-    # The critic begins as the cascade's own stage, which makes the pictures that are matched.
-    own = build_unet(str(teacher / f"{stage}_unet"), 0, 0).state_dict()
-    critic = plain(objective.trained["critic"].state_dict())
-    for name, value in own.items():
-        torch.testing.assert_close(critic[name], value)
-    assert train(second, objective, CPU)
-    assert (second.folder / "export" / f"{stage}_unet" / "config.json").is_file()
-    assert not (second.folder / "export" / "critic").exists()
-    told = json.loads((second.folder / "export" / "distilled.json").read_text())
-    assert told["num_steps"] == 2
-    log = [json.loads(line) for line in (second.folder / "log.jsonl").read_text().splitlines()]
-    assert any({"validation/loss_step_0", "validation/loss_step_1"} <= line.keys() for line in log)
-    for part in objective.trained.values():
-        assert any(bool((p != 0).any()) for n, p in part.named_parameters() if n.endswith(".up"))
-
-
-def test_a_consistent_student_can_be_matched(teacher: Path) -> None:
-    recipe = recipe_for(teacher, method="consistency", teacher_steps=8, rounds=MATCHED)
-    _, second = rounds_of(recipe)
-    second = replace(second, model=replace(second.model, unet=""))
-    assert train(second, distill(second, Squares, CPU), CPU)
-
-
-@pytest.mark.parametrize("stage", ["base", "relay"])
-def test_student_and_critic_learn_each_from_its_own_loss(teacher: Path, stage: str) -> None:
-    """Of the student's loss no gradient reaches the critic, and the other way round; nor do they
-    reach the teacher's networks."""
-    *_, recipe = rounds_of(recipe_for(teacher, stage=stage, rounds=MATCHED))
-    recipe = replace(recipe, model=replace(recipe.model, unet=""))
-    objective = distill(recipe, Squares, CPU)
-    batch, draws = objective.feed(0), Draws(0, "train", 0, torch.arange(4), 4)
-    objective.loss(batch, draws).sum().backward()
-    both = {n: [p.grad.clone() for p in m.parameters()] for n, m in objective.trained.items()}
-    for own, other in (("unet", "critic"), ("critic", "unet")):
-        for module in objective.trained.values():
-            module.zero_grad()
-        objective.trained[other].requires_grad_(False)
-        objective.loss(batch, draws).sum().backward()
-        objective.trained[other].requires_grad_(True)
-        for parameter, expected in zip(objective.trained[own].parameters(), both[own], strict=True):
-            torch.testing.assert_close(parameter.grad, expected)
-        assert any(bool(g.any()) for g in both[own])
-
-
-def test_a_critic_counts(teacher: Path) -> None:
-    learning = []
-    for rounds in (MATCHED[:1], MATCHED):
-        recipe = recipe_for(teacher, rounds=rounds)
-        networks = distilling_networks(recipe)
-        assert ("critic" in networks) == (len(rounds) == 2)
-        assert ("of the student and the critic" in summary(recipe)) == (len(rounds) == 2)
-        learning.append(count_distilled(recipe, networks).learning)
-    assert learning[1] == 2 * learning[0]
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (
-            {"rounds": [MATCHED[0], {"num_steps": 1, "steps": 1, "loss": "matching"}]},
+            {
+                "rounds": [
+                    {"num_steps": 2, "steps": 2},
+                    {"num_steps": 1, "steps": 1, "loss": "matching"},
+                ]
+            },
             "2 steps is followed by one of 1; .* one that matches as many",
         ),
         (
@@ -241,6 +126,17 @@ def test_a_critic_counts(teacher: Path) -> None:
         ),
         ({"teacher_steps": 8}, "by halving it follows from the rounds, 8: leave it out"),
         ({"method": "consistency", "teacher_steps": 8}, "method consistency takes one round"),
+        (
+            {
+                "method": "consistency",
+                "teacher_steps": 8,
+                "rounds": [
+                    {"num_steps": 2, "steps": 1, "loss": "matching"},
+                    {"num_steps": 1, "steps": 1},
+                ],
+            },
+            "method consistency takes one round",
+        ),
         (
             {"method": "consistency", "rounds": [{"num_steps": 4, "steps": 1}]},
             "teacher_steps is 0, must be a multiple of the student's 4 steps, such as 16",

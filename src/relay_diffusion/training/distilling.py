@@ -15,14 +15,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from relay_diffusion.diffusion import (
-    Denoise,
-    NoiseSchedule,
-    consistency_loss,
-    distillation_loss,
-    guided,
-    relay_mean,
-)
+from relay_diffusion.diffusion import Denoise, NoiseSchedule, guided
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.folder import STUDENT_NOTE, max_tokens_of, part_folder
@@ -36,7 +29,7 @@ from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, as_in_training
 from relay_diffusion.training.latents import context_of, prepared
 from relay_diffusion.training.low_rank import constrain
-from relay_diffusion.training.matching import Error, matching
+from relay_diffusion.training.matching import matching
 from relay_diffusion.training.networks import (
     Networks,
     build_text_encoder,
@@ -50,6 +43,7 @@ from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.preview import side_by_side
 from relay_diffusion.training.recipe import Model
 from relay_diffusion.training.redrawing import open_redrawing
+from relay_diffusion.training.regression import regression
 from relay_diffusion.training.rounds import DistillRecipe
 from relay_diffusion.training.upscaling import prepared_with_low_resolution
 from relay_diffusion.training.validation import HeldOutLoss
@@ -95,10 +89,6 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
 
     schedule = NoiseSchedule(NoiseSchedule.scaled_linear().sigmas.to(device))
     num_steps = one.num_steps
-    by_halving = settings.method == "halving"
-    each = 2 if by_halving else settings.teacher_steps // num_steps  # teacher's steps to one
-    sigmas, taus = settings.levels(schedule, each * num_steps)
-    loss_of = distillation_loss if by_halving else consistency_loss
     of_student = Denoiser(trained["unet"], schedule, prediction_type)
     of_teacher = Denoiser(teacher, schedule, prediction_type)
 
@@ -118,44 +108,13 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         both = torch.cat([torch.zeros_like(context), context])
         return guided(of_teacher(both, torch.cat([vector, vector])), scale)
 
-    def error(batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
-        """(weighted loss, index of the student's step), each (B,)."""
-        scale = settings.drawn_guidance(draws)
-        # Where a step of the student starts; to be consistent, also anywhere within one.
-        apart = each if by_halving else 1
-        start = (draws.stratified("step") * (each * num_steps // apart)).long() * apart
-        index = start // each
-        way = [start, start + 1, (index + 1) * each]
-        levels = [sigmas[i] for i in way]
-        fractions = None if taus is None else [taus[i] for i in way]
-        eps = draws.normal("eps", *batch["z_0"].shape[1:])
-        mean = batch["z_0"]
-        if fractions is not None:
-            mean = relay_mean(mean, batch["z_lr"], fractions[0])
-        z = mean + levels[0][:, None, None, None] * eps
-        with torch.no_grad():
-            context = context_of(text_encoder, batch)
-        loss = loss_of(
-            of_student(context, batch["time_ids"], guidance=scale),
-            taught(context, batch["time_ids"], scale),
-            z,
-            levels,
-            fractions,
-            batch.get("z_lr"),
-        )
-        return loss * settings.weight(levels[0]), index
-
-    learned: Error = error
-    validated: Error = error
     if one.matches:
+        of_critic = Denoiser(trained["critic"], schedule, prediction_type)
         learned, validated = matching(
-            settings,
-            schedule,
-            of_student,
-            Denoiser(trained["critic"], schedule, prediction_type),
-            taught,
-            text_encoder,
+            settings, schedule, of_student, of_critic, taught, text_encoder
         )
+    else:
+        learned = validated = regression(settings, schedule, of_student, taught, text_encoder)
 
     validate = HeldOutLoss(recipe, source, prepare, device, validated, num_steps, name="loss_step")
 
@@ -168,6 +127,8 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         batch = prepare(pictures, draws)
         context, vector = context_of(text_encoder, batch), batch["time_ids"]
         scale = torch.full((num,), min(max(recipe.preview.guidance, low), high), device=device)
+        each = settings.teacher_steps_each
+        sigmas, _ = settings.levels(schedule, each * num_steps)
         runs = [
             (taught(context, vector, scale), slice(None)),
             (of_student(context, vector, guidance=scale), slice(None, None, each)),

@@ -7,14 +7,12 @@ where it will be used: on the way of its own run (arXiv:2405.14867, section 4.5)
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from relay_diffusion.diffusion import (
-    Denoise,
     NoiseSchedule,
     base_start,
     matching_loss,
@@ -25,10 +23,7 @@ from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch
 from relay_diffusion.training.latents import context_of
-from relay_diffusion.training.rounds import NUM_TRAIN_STEPS, DistillObjective
-
-Error = Callable[[Batch, Draws], tuple[Tensor, Tensor]]
-"""(batch, draws) -> loss of each sample and index of the student's step, each (B,)."""
+from relay_diffusion.training.rounds import NUM_TRAIN_STEPS, DistillObjective, Error, Taught
 
 
 def matching(
@@ -36,7 +31,7 @@ def matching(
     schedule: NoiseSchedule,
     student: Denoiser,
     critic: Denoiser,
-    taught: Callable[[Tensor, Tensor, Tensor], Denoise],
+    taught: Taught,
     text_encoder: Any,
 ) -> tuple[Error, Error]:
     """What is learned from, the losses of both; and what is validated, that of the student alone.
@@ -45,7 +40,7 @@ def matching(
 
     Args:
         settings: with one round.
-        taught: (context, vector, scale) -> the teacher under that guidance.
+        taught: the teacher.
     """
     num_steps = settings.rounds[0].num_steps
     sigmas, taus = settings.levels(schedule, num_steps)

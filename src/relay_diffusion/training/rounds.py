@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -10,17 +10,25 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from relay_diffusion.diffusion import NoiseSchedule, truncated_snr_weight
+from relay_diffusion.diffusion import Denoise, NoiseSchedule, truncated_snr_weight
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import relay_blur_of, relay_start_of
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.training.cascade import read_cascade
 from relay_diffusion.training.data_settings import at_least
 from relay_diffusion.training.draws import Draws
+from relay_diffusion.training.feed import Batch
 from relay_diffusion.training.recipe import Recipe, Redraw
 
 NUM_TRAIN_STEPS = 1000
 """Levels of the noise schedule, of which a run of so many steps at most takes one each."""
+
+
+Error = Callable[[Batch, Draws], tuple[Tensor, Tensor]]
+"""(batch, draws) -> weighted loss of each sample and index of the student's step, each (B,)."""
+
+Taught = Callable[[Tensor, Tensor, Tensor], Denoise]
+"""(context, vector, guidance scale) -> what is learned from, under that guidance."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ class DistillObjective:
                     f"teacher_steps is {self.teacher_steps}; by halving it follows from the "
                     f"rounds, {2 * num_steps}: leave it out"
                 )
-        elif sum(not one.matches for one in self.rounds) > 1:
+        elif not all(one.matches for one in self.rounds[1:]):
             raise RelayError(
                 "method consistency takes one round, and one that matches after it: leave the "
                 "other [[objective.rounds]] out"
@@ -129,6 +137,11 @@ class DistillObjective:
             raise RelayError("redraw is of the pictures that a relay is given: leave it out")
         if self.rank < 0:
             raise RelayError(f"rank is {self.rank}, must be above 0, or 0 for all weights")
+
+    @property
+    def teacher_steps_each(self) -> int:
+        """The teacher's steps to one of the student's, of the first round."""
+        return 2 if self.method == "halving" else self.teacher_steps // self.rounds[0].num_steps
 
     def levels(self, schedule: NoiseSchedule, num_steps: int) -> tuple[Tensor, Tensor | None]:
         """Noise levels and relay fractions of a run of the stage, (num_steps + 1,) each; a run of
