@@ -11,6 +11,7 @@ import pytest
 
 from relay_diffusion.config import (
     apply_overrides,
+    differences,
     dump_toml,
     from_dict,
     load_extended,
@@ -65,6 +66,14 @@ def test_what_is_written_reads_back_to_the_same() -> None:
     for recipe in (Recipe(steps=1), FULL):
         assert from_dict(Recipe, tomllib.loads(dump_toml(recipe))) == recipe
         assert from_dict(Recipe, to_dict(recipe)) == recipe
+
+
+def test_differences_are_told_key_by_key() -> None:
+    before = 'a = 1\n[b]\nc = "x"\n[b.d]\ne = [1, 2]\n'
+    after = 'a = 1\n[b]\nc = "y"\n[b.d]\nf = true\n'
+    wanted = ['b.c was "x", is "y"', "b.d.e was [1, 2], is nothing", "b.d.f was nothing, is true"]
+    assert differences(before, after) == wanted
+    assert differences(before, before) == []
 
 
 def test_an_integer_becomes_a_float_only_where_a_float_is_wanted() -> None:

@@ -16,7 +16,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -143,6 +143,25 @@ def to_dict(obj: Any) -> dict[str, Any]:
 def dump_toml(obj: Any) -> str:
     """A dataclass (or nested dict) as the text of a TOML file that reads back to the same."""
     return "\n".join(_toml_lines(to_dict(obj), ())).lstrip("\n") + "\n"
+
+
+def differences(before: str, after: str) -> list[str]:
+    """What differs between two TOML texts, key by key: "data.batch_size was 2, is 4"."""
+    old, new = (dict(_leaves(tomllib.loads(text), "")) for text in (before, after))
+    told = []
+    for key in sorted(old.keys() | new.keys()):
+        was, now = (inline_toml(side[key]) if key in side else "nothing" for side in (old, new))
+        if was != now:
+            told.append(f"{key} was {was}, is {now}")
+    return told
+
+
+def _leaves(table: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, _join(where, key))
+        else:
+            yield _join(where, key), value
 
 
 def inline_toml(value: Any) -> str:

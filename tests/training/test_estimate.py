@@ -20,7 +20,12 @@ from relay_diffusion.training.recipe import DenoisingRecipe, Recipe, read_recipe
 from relay_diffusion.training.rounds import DistillRecipe, rounds_of
 from relay_diffusion.training.run import run, summary
 from relay_diffusion.training.throughput import training_flops
-from relay_diffusion.training.weights import Weights, count_weights, insist_on_memory
+from relay_diffusion.training.weights import (
+    Weights,
+    count_weights,
+    insist_on_memory,
+    memory_of,
+)
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -132,8 +137,8 @@ def test_running_out_of_memory_says_what_to_lower(
         run={"device": "cpu"},
     )
     needs = estimated(recipe)
-    weights = int(needs.weights.bytes_per_device(1))
-    for available, warns in ((weights + 33 * needs.activations, False), (weights + 1, True)):
+    wanted = int(needs.bytes_per_device(1, 32))
+    for available, warns in ((int(wanted * 1.1), False), (int(wanted * 0.9), True)):
         monkeypatch.setattr("relay_diffusion.training.run.memory_of", lambda _, a=available: a)
         caplog.clear()
         with pytest.raises(RelayError, match=r"32 samples at a time .* raise optimizer") as error:
@@ -142,6 +147,29 @@ def test_running_out_of_memory_says_what_to_lower(
             assert word in str(error.value)
         assert "\n" not in str(error.value)
         assert ("activations of 32 samples at a time" in caplog.text) == warns
+
+
+def test_a_batch_far_beyond_the_memory_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe("base", tmp_path, run={"device": "cpu"}, data={"batch_size": 64})
+    available = int(estimated(recipe).bytes_per_device(1, 64) / 2)
+    monkeypatch.setattr("relay_diffusion.training.run.memory_of", lambda _: available)
+    with pytest.raises(RelayError, match=r"are wanted for .* 64 samples at a time .* raise optim"):
+        run(recipe, source=Squares, make=lambda *_: pytest.fail("it was loaded"))
+
+
+@pytest.mark.parametrize("text", ["max", "5000000"])
+def test_the_memory_of_a_container_is_its_limit(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.max").write_text(f"{text}\n")
+    monkeypatch.setattr("relay_diffusion.training.weights._CONTAINER_LIMIT", tmp_path / "nothing")
+    physical = memory_of(CPU)
+    monkeypatch.setattr(
+        "relay_diffusion.training.weights._CONTAINER_LIMIT", tmp_path / "memory.max"
+    )
+    assert memory_of(CPU) == (physical if text == "max" else 5_000_000)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,12 @@ def test_a_sigterm_saves_and_the_rest_follows_exactly(tmp_path: Path) -> None:
     whole = tiny_recipe("autoencoder", tmp_path / "whole", run={"steps": 5})
     train_tiny(whole)
     recipe = tiny_recipe(
-        "autoencoder", tmp_path / "killed", run={"steps": 5}, checkpoint={"every": 100}
+        "autoencoder",
+        tmp_path / "killed",
+        run={"steps": 5},
+        checkpoint={"every": 100},
+        validation={"every": 3},
+        preview={"every": 3},
     )
     objective = tiny_objective(recipe)
 
@@ -146,6 +152,9 @@ def test_a_sigterm_saves_and_the_rest_follows_exactly(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGTERM) is handler
     assert Checkpoints(recipe.folder / "checkpoints", 2).steps() == [3]
     assert "SIGTERM" in lines(recipe)[-1]["note"]
+    # Nor for what was due at that step.
+    assert not any("validation/loss" in line for line in lines(recipe))
+    assert not (recipe.folder / "samples").exists()
     # There may be no time to export, and the run that goes on does.
     export = recipe.folder / "export"
     assert not export.exists()
@@ -181,6 +190,31 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_step(tmp_path: Pa
     state = newest_state(recipe)
     assert state["step"] == 2
     assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def test_a_gradient_that_is_not_finite_is_told_from_a_loss(tmp_path: Path) -> None:
+    recipe = tiny_recipe("base", tmp_path, run={"steps": 3})
+    objective = tiny_objective(recipe)
+
+    def loss(batch: Batch, draws: Draws) -> Tensor:
+        value = objective.loss(batch, draws)
+        # Finite itself, with an infinite slope.
+        return value + (value - value.detach()).clamp(min=0).sqrt()
+
+    message = (
+        r"the gradient of the batch is not finite at step 0, at t = (\d+, ){3}\d+; there is no"
+    )
+    with pytest.raises(RelayError, match=message):
+        train(recipe, replace(objective, loss=loss), CPU)
+
+
+def test_a_run_that_goes_on_with_another_recipe_says_how_it_differs(tmp_path: Path) -> None:
+    train_tiny(tiny_recipe("base", tmp_path, run={"steps": 2}))
+    other = tiny_recipe("base", tmp_path, run={"steps": 3}, data={"batch_size": 2})
+    assert train_tiny(other, resume=True)
+    (note,) = [line["note"] for line in lines(other) if "another" in line.get("note", "")]
+    assert note.endswith("data.batch_size was 4, is 2; run.steps was 2, is 3")
+    assert train_tiny(other, resume=True)
 
 
 def test_a_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
@@ -249,7 +283,7 @@ def test_a_text_encoder_that_stays_as_it_is_is_written_once(scale: float, tmp_pa
 
     train(recipe, replace(objective, export=export), CPU)
     assert len(files) == 3
-    assert len(set(files)) == (1 if scale == 0 else 3)
+    assert [a == b for a, b in pairwise(files)] == [scale == 0] * 2
     opened = T5EncoderModel.from_pretrained(recipe.folder / "export" / "text_encoder")
     own = objective.trained["text_encoder"].state_dict()
     for name, tensor in opened.state_dict().items():

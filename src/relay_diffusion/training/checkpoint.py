@@ -50,6 +50,10 @@ class Checkpoints:
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 
+    def recipe(self, step: int) -> str:
+        """That of a complete checkpoint, TOML."""
+        return (self.path(step) / RECIPE).read_text(encoding="utf-8")
+
     def save(self, step: int, state: Mapping[str, Tensor], recipe: str) -> None:
         """Begin to write a checkpoint; the run may go on and change the tensors meanwhile. It is in
         place, and all but the newest ``keep`` are gone, once :meth:`settle` has said so.

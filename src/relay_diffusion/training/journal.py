@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,7 @@ class Journal:
         self._since = self._begun
         self._steps = 0
         self._waited = 0.0
+        self._aside = 0.0
         self._sums: dict[str, Tensor] = {}
 
     def __enter__(self) -> Journal:
@@ -83,10 +86,19 @@ class Journal:
             self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
         self._bar.update()
 
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is no part of the steps, whose rate does not count the time it takes."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._aside += time.perf_counter() - begun
+
     def report(self, step: int, lr: float) -> dict[str, float]:
         """One line: means since the last report, rate, and time left."""
         means = {name: float(value) / self._steps for name, value in self._sums.items()}
-        seconds = max(time.perf_counter() - self._since, 1e-9)
+        seconds = max(time.perf_counter() - self._since - self._aside, 1e-9)
         rate = self._steps / seconds
         self.write(
             step,
@@ -99,7 +111,7 @@ class Journal:
             minutes_left=(self.num_steps - step) / rate / 60,
         )
         self._bar.set_postfix({name: f"{value:.4g}" for name, value in means.items()})
-        self._sums, self._steps, self._waited = {}, 0, 0.0
+        self._sums, self._steps, self._waited, self._aside = {}, 0, 0.0, 0.0
         self._since = time.perf_counter()
         return means
 

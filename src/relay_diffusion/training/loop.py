@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relay_diffusion.config import dump_toml
+from relay_diffusion.config import differences, dump_toml
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training import distributed
 from relay_diffusion.training.activations import checkpoint_activations
@@ -33,8 +33,9 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
 
     Everything random is a function of (seed, step, sample), so step n does the same whether the run
     was interrupted before it or not: N steps, a kill, and N more equal 2N steps, on the CPU to the
-    bit. The processes of a group share out the samples of a batch and the weights, and a run may go
-    on with another number of them.
+    bit. (What an adapter drops out is one of seed, step, process and part of the batch.) The
+    processes of a group share out the samples of a batch and the weights, and a run may go on with
+    another number of them.
 
     Args:
         recipe: its ``folder`` receives checkpoints, log, TensorBoard, samples and ``export``.
@@ -62,33 +63,35 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     done_steps = torch.zeros(1, dtype=torch.int64)
     state = training_state(modules, ema, optimizer, done_steps)
     checkpoints = Checkpoints(recipe.folder / "checkpoints", recipe.checkpoint.keep)
-    start = _restore(checkpoints, recipe, state, resume)
+    start, changes = _restore(checkpoints, recipe, state, resume)
 
     export = Export(recipe.folder / EXPORT, objective, dump_toml(recipe))
 
-    def save(step: int, leave: bool) -> None:
+    def save() -> None:
         done_steps.fill_(step)
         checkpoints.save(step, state, dump_toml(recipe))
         if leave:  # otherwise it is written while the run goes on
             checkpoints.settle()
 
-    def put_export(step: int, leave: bool) -> None:
-        # Who sends SIGTERM does not wait for long, and the run that goes on writes it.
-        if leave and step < run.steps and distributed.any_of("SIGTERM" in asked):
+    def put_export() -> None:
+        if hurried:  # the run that goes on writes it
             return
-        with _evaluating(recipe, modules, ema, device):
+        with journal.aside(), _evaluating(recipe, modules, ema, device):
             export.write(step)
 
     if start >= run.steps and export.lacks(start):  # there was no room, or no time
-        put_export(start, leave=True)
+        with _evaluating(recipe, modules, ema, device):
+            export.write(start)
 
     bad_step = torch.tensor(-1, device=device)
-    bad_rows = torch.zeros(len(rows), dtype=torch.bool, device=device)
-    step = start
+    bad_rows = torch.zeros(data.batch_size, dtype=torch.bool, device=device)
+    step, leave, hurried = start, False, False
     with (
         Journal(recipe, start, device) as journal,
         asked_to_stop() as asked,
     ):
+        if changes:
+            journal.say(start, f"resumed with another recipe: {'; '.join(changes)}")
         while step < run.steps:
             lr = recipe.optimizer.lr_at(step, run.steps)
             set_rate(optimizer, lr)
@@ -103,8 +106,9 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
                     for module in modules.values():
                         module.compile()
 
-            # Dropout is the one thing that draws from the global generator.
-            torch.manual_seed(run.seed * 1_000_003 + step)
+            # Dropout is the one thing that draws from the global generator, so the one that differs
+            # with the number of processes and of parts.
+            torch.manual_seed(run.seed * 1_000_003 + step + (distributed.rank() << 40))
             loss = torch.zeros((), device=device)
             faulty = []
             parts = rows.chunk(recipe.optimizer.accumulate)
@@ -129,7 +133,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             # Kept on the device: asking at every step would make a GPU wait for Python.
             first = (bad_step < 0) & ~finite
             bad_step = torch.where(first, step, bad_step)
-            bad_rows = torch.where(first, torch.cat(faulty), bad_rows)
+            bad_rows[rows] = torch.where(first, torch.cat(faulty), bad_rows[rows])
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
@@ -139,19 +143,22 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             out_of_time = 0 < run.max_minutes * 60 < time.monotonic() - begun
             done = step == run.steps
             leave = done or distributed.any_of(out_of_time or bool(asked))
+            # Who sends SIGTERM does not wait for long: the checkpoint comes first, and alone.
+            hurried = leave and not done and distributed.any_of("SIGTERM" in asked)
             if step % run.log_every == 0 or step % recipe.checkpoint.every == 0 or leave:
-                _insist_on_finite(recipe, objective, bad_step, rows[bad_rows], checkpoints)
+                _insist_on_finite(recipe, objective, bad_step, bad_rows, checkpoints)
             if step % run.log_every == 0 or leave:
                 journal.report(step, lr)
-            if _due(step, recipe.validation.every) or (done and recipe.validation.every):
-                with _evaluating(recipe, modules, ema, device):
+            check = _due(step, recipe.validation.every) or (done and recipe.validation.every)
+            if check and not hurried:
+                with journal.aside(), _evaluating(recipe, modules, ema, device):
                     figures = objective.validate()
                 journal.write(step, **{f"validation/{k}": v for k, v in figures.items()})
             show = _due(step, recipe.preview.every) or (done and recipe.preview.every)
-            if show and objective.preview is not None:
-                with _evaluating(recipe, modules, ema, device):
+            if show and objective.preview is not None and not hurried:
+                with journal.aside(), _evaluating(recipe, modules, ema, device):
                     pictures, columns = objective.preview()
-                journal.pictures(step, pictures, columns)
+                    journal.pictures(step, pictures, columns)
             save_now = step % recipe.checkpoint.every == 0 or leave
             try:
                 checkpoints.settle(wait=save_now)
@@ -160,7 +167,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             failed = []
             for write in (save, put_export) if save_now else ():
                 try:
-                    write(step, leave)
+                    write()
                 except RelayError as error:
                     journal.say(step, str(error))
                     failed.append(error)
@@ -176,15 +183,17 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
 
 def _restore(
     checkpoints: Checkpoints, recipe: Recipe, state: Mapping[str, Tensor], resume: bool
-) -> int:
-    """Fill ``state`` from the newest checkpoint, if there is one; the step to go on from."""
+) -> tuple[int, list[str]]:
+    """Fill ``state`` from the newest checkpoint, if there is one; the step to go on from, and how
+    the recipe differs from that of the checkpoint."""
     steps = checkpoints.steps()
     if steps and not resume:
         raise RelayError(
             f"{recipe.folder} already holds a run, up to step {steps[-1]}: "
             "go on with --resume, or give this one another name with --set run.name=..."
         )
-    return checkpoints.load(state) or 0
+    start = checkpoints.load(state) or 0
+    return start, differences(checkpoints.recipe(start), dump_toml(recipe)) if start else []
 
 
 def _operations(recipe: Recipe, objective: Objective, batch: Batch, row: Tensor) -> int:
@@ -197,14 +206,26 @@ def _operations(recipe: Recipe, objective: Objective, batch: Batch, row: Tensor)
 
 
 def _insist_on_finite(
-    recipe: Recipe, objective: Objective, bad_step: Tensor, rows: Tensor, checkpoints: Checkpoints
+    recipe: Recipe,
+    objective: Objective,
+    bad_step: Tensor,
+    bad_rows: Tensor,
+    checkpoints: Checkpoints,
 ) -> None:
-    """Raises: RelayError if there has been a bad step; ``rows`` are those whose own loss it was."""
+    """Raises: RelayError if there has been a bad step.
+
+    Args: bad_rows: (batch,) bool, this process's rows whose own loss it was; of none, if only the
+        gradient was bad.
+    """
     step = int(bad_step)
     if step < 0:
         return
+    rows = distributed.summed(bad_rows.int()).nonzero()[:, 0]
+    what, of_all = "loss", "" if len(rows) else " of the batch"
+    if not len(rows):
+        what, rows = "gradient", torch.arange(len(bad_rows), device=bad_rows.device)
     where = ""
-    if objective.levels is not None and len(rows):
+    if objective.levels is not None:
         draws = Draws(recipe.run.seed, "train", step, rows, recipe.data.batch_size)
         t = objective.levels(draws).tolist()
         where = f", at t = {', '.join(map(str, t[:8]))}" + (" and others" if len(t) > 8 else "")
@@ -212,7 +233,7 @@ def _insist_on_finite(
     steps = checkpoints.steps()
     kept = f"the checkpoint of step {steps[-1]} is good" if steps else "there is no checkpoint yet"
     raise RelayError(
-        f"the loss or its gradient is not finite at step {step}{where}; {kept}. "
+        f"the {what}{of_all} is not finite at step {step}{where}; {kept}. "
         "Lower optimizer.lr, or set run.dtype to float32"
     )
 

@@ -33,7 +33,8 @@ class OptimizerSettings:
         decay_steps: over how many of the last steps; 0 is all after the warm-up.
         final: share of ``lr`` that is left at the end.
         scales: module name to a factor of its rate; 0 keeps the module as it is.
-        accumulate: splits each batch into that many parts, to save memory; the result is the same.
+        accumulate: splits each batch into that many parts, to save memory; the result is the same,
+            but for what an adapter drops out.
             Several processes sum their gradients once, after the last part, and until then each
             keeps whole ones of what learns, in float32: where these are larger than a batch's
             activations, more devices or ``run.activation_checkpointing`` save more.

@@ -86,7 +86,7 @@ def _at_a_time(recipe: Recipe) -> str:
 
 
 def _insist_on_memory(recipe: Recipe, device: torch.device) -> None:
-    """Before anything is loaded; warns if the weights fit and the activations probably do not.
+    """Before anything is loaded; warns if the weights fit and the activations perhaps do not.
 
     Raises: RelayError if the recipe cannot fit.
     """
@@ -103,16 +103,18 @@ def _insist_on_memory(recipe: Recipe, device: torch.device) -> None:
     if isinstance(recipe, DenoisingRecipe) and distributed.is_main():
         activations = activation_bytes(recipe, networks) * samples_at_once(recipe)
         wanted, available = weights.bytes_per_device(num_devices) + activations, memory_of(device)
+        told = (
+            f"about {wanted / 2**30:.3g} GiB are wanted for weights, optimiser and activations of "
+            f"{_at_a_time(recipe)}, and {device} has {available / 2**30:.3g}"
+        )
+        if wanted > _FAR_BEYOND * available:
+            raise RelayError(f"{told}: {SAVING}")
         if wanted > available:
-            log.warning(
-                "about %.3g GiB are wanted for weights, optimiser and activations of %s, and %s "
-                "has %.3g: should it run out, %s",
-                wanted / 2**30,
-                _at_a_time(recipe),
-                device,
-                available / 2**30,
-                SAVING,
-            )
+            log.warning("%s: should it run out, %s", told, SAVING)
+
+
+_FAR_BEYOND = 1.5
+"""What is counted of activations is what autograd keeps; a compiler may keep less."""
 
 
 def summary(recipe: Recipe) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -155,11 +156,18 @@ def count_distilled(recipe: DistillRecipe, networks: Mapping[str, nn.Module]) ->
     return Weights(learning, fixed_bytes, shared_bytes, recipe.optimizer.accumulate > 1)
 
 
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
 def memory_of(device: torch.device) -> int:
-    """Bytes that the device has in all."""
+    """Bytes that the device has in all; of a machine's, those that its container may use."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(physical, int(_CONTAINER_LIMIT.read_text()))
+    except (OSError, ValueError):  # none, or "max"
+        return physical
 
 
 def insist_on_memory(weights: Weights, num_devices: int, device: torch.device) -> None:
