@@ -141,6 +141,9 @@ def test_consistency_takes_one_round(teacher: Path, stage: str) -> None:
             {"method": "consistency", "rounds": [{"num_steps": 4, "steps": 1}]},
             "teacher_steps is 0, must be a multiple of the student's 4 steps, such as 16",
         ),
+        ({"start": 300}, "start is of a relay, and this distils a base stage"),
+        ({"guidance_width": 3}, "guidance_width is 3, must be even, 4 or more"),
+        ({"guidance_width": 0}, "guidance_width is 0, must be even, 4 or more"),
         ({"rounds": [{"num_steps": 0, "steps": 1}]}, "num_steps is 0, must be at least 1"),
         (
             {"rounds": [{"num_steps": 256, "steps": 1}], "stage": "relay", "start": 300},

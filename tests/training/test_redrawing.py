@@ -153,7 +153,7 @@ def test_it_refuses_prepared_data_and_a_base_stage(cascade_folder: Path, tmp_pat
     rounds = [{"num_steps": 2, "steps": 1}]
     objective = {"teacher": "starter", "stage": "base", "rounds": rounds, "redraw": redraw}
     table = {"run": {"name": "r", "objective": "distill", "steps": 1}, "objective": objective}
-    with pytest.raises(RelayError, match="redraw is of the pictures that a relay is given"):
+    with pytest.raises(RelayError, match="redraw is of a relay, and this distils a base"):
         recipe_from_dict(table, {"distill": DistillRecipe})
 
 

@@ -150,7 +150,14 @@ def describe(recipe: Recipe, weights: Weights, needs: Estimate | None = None) ->
     if needs:
         lines.append(f"# {needs.flops / 1e12:,.4g} TFLOP a step, forward and backward")
     assumed, peak = 0.4, 989e12
-    for num_devices in (1, 8, 64):
+    if needs and _on_cpu(recipe):
+        cores = torch.get_num_threads()
+        seconds = needs.flops / (_CPU_FLOPS * cores)
+        lines.append(
+            f"# on {cores} CPU cores: about {seconds:,.2g} s a step and {_time(seconds, recipe)} in "
+            f"all, at {_CPU_FLOPS / 1e12:g} TFLOP/s a core, what an AMD EPYC makes of bfloat16"
+        )
+    for num_devices in (1, 8, 16, 64):
         if recipe.data.batch_size % (num_devices * recipe.optimizer.accumulate):
             continue
         devices = f"# {num_devices:2} device{'s' if num_devices > 1 else ' '}"
@@ -164,11 +171,26 @@ def describe(recipe: Recipe, weights: Weights, needs: Estimate | None = None) ->
         samples = recipe.data.batch_size / num_devices / recipe.optimizer.accumulate
         memory = needs.bytes_per_device(num_devices, samples) / 2**30
         seconds = needs.flops / (assumed * peak * num_devices)
-        days = seconds * recipe.run.steps / 86400
-        time = f"{days:,.1f} days" if days >= 1 else f"{days * 24:,.1f} h"
         lines.append(
             f"{devices}: about {memory:,.3g} GiB "
-            f"on each, {samples:g} samples at a time; {seconds:,.3g} s a step and {time} in all "
+            f"on each, {samples:g} samples at a time; {seconds:,.3g} s a step and "
+            f"{_time(seconds, recipe)} in all "
             f"at {assumed:.0%} of an H100's {peak / 1e12:.0f} TFLOP/s"
         )
     return lines
+
+
+_CPU_FLOPS = 9e10
+"""Of a core, between what the starter's base and its relay stage are trained at."""
+
+
+def _on_cpu(recipe: Recipe) -> bool:
+    device = recipe.run.device
+    return device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+
+
+def _time(seconds_per_step: float, recipe: Recipe) -> str:
+    hours = seconds_per_step * recipe.run.steps / 3600
+    if hours >= 24:
+        return f"{hours / 24:,.1f} days"
+    return f"{hours:,.1f} h" if hours >= 1 else f"{hours * 60:,.2g} min"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -75,7 +75,7 @@ class DistillObjective:
         teacher_steps: of the teacher of a consistency model, a multiple of the student's.
         start: T_r of the relay student, which must be that of its teacher; 0: taken from there.
         guidance: lowest and highest scale that is drawn.
-        guidance_width: of the scale's embedding in the student.
+        guidance_width: of the scale's embedding in the student, even, at least 4.
         rank: 0 lets all weights of the student learn; above, it is the stage of ``teacher`` plus
             matrices of that rank, which can be stored beside it in little space.
         weighting: of |D - D*|^2: "truncated_snr" is max(1 / sigma^2, 1), "snr" is 1 / sigma^2,
@@ -133,8 +133,13 @@ class DistillObjective:
             raise RelayError(f"the teacher would take {taken} steps, of {longest} that there are")
         if not 0 < self.guidance[0] <= self.guidance[1]:
             raise RelayError(f"guidance is {list(self.guidance)}, must be lowest and highest scale")
-        if self.redraw and self.stage == "base":
-            raise RelayError("redraw is of the pictures that a relay is given: leave it out")
+        if self.stage == "base" and (self.redraw or self.start):
+            raise RelayError(
+                f"{'redraw' if self.redraw else 'start'} is of a relay, and this distils a base "
+                "stage: leave it out"
+            )
+        if self.guidance_width < 4 or self.guidance_width % 2:
+            raise RelayError(f"guidance_width is {self.guidance_width}, must be even, 4 or more")
         if self.rank < 0:
             raise RelayError(f"rank is {self.rank}, must be above 0, or 0 for all weights")
 
@@ -178,8 +183,9 @@ def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
     Raises: RelayError if the teacher cannot be read, or the recipe has another start than it.
     """
     objective = recipe.objective
+    index, _ = read_cascade(resolve(objective.teacher), "objective.teacher")
     if objective.stage == "relay":
-        objective = replace(objective, start=_start_of_teacher(objective))
+        objective = replace(objective, start=_start_of_teacher(objective, index))
     before = ""
     for one in objective.rounds:
         name = f"{recipe.run.name}_{one.num_steps}" + ("_matched" if one.matches else "")
@@ -198,8 +204,7 @@ def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
         before = str(step.folder / "export" / f"{objective.stage}_unet")
 
 
-def _start_of_teacher(settings: DistillObjective) -> float:
-    index, _ = read_cascade(resolve(settings.teacher), "objective.teacher")
+def _start_of_teacher(settings: DistillObjective, index: Mapping[str, Any]) -> float:
     blur = relay_blur_of(index)
     if blur != "linear":
         raise RelayError(
