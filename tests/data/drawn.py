@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,11 +91,16 @@ def table(records: Sequence[Drawn]) -> Any:
     """As Hugging Face's Image feature has them in Arrow."""
     import pyarrow as pa
 
-    columns: dict[str, list[Any]] = {
-        "image": [{"bytes": r.picture, "path": f"{r.key}.png"} for r in records]
-    }
+    def texts(values: Sequence[str]) -> Any:
+        """Whatever is in them: Arrow does not look at the bytes of a view."""
+        raw = [value.encode("utf-8", "surrogatepass") for value in values]
+        return pa.array(raw, pa.binary()).view(pa.string())
+
+    pictures = pa.array([record.picture for record in records], pa.binary())
+    paths = pa.array([os.fsencode(f"{r.key}.png") for r in records], pa.binary()).view(pa.string())
+    columns = {"image": pa.StructArray.from_arrays([pictures, paths], ["bytes", "path"])}
     for name in records[0].fields:
-        columns[name] = [record.fields[name] for record in records]
+        columns[name] = texts([record.fields[name] for record in records])
     return pa.table({**columns, "score": [1.0] * len(records)})
 
 

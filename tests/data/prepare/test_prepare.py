@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,16 +17,18 @@ from safetensors.torch import load, save_file
 from relay_diffusion.data.prepare.blocklists import Blocklists
 from relay_diffusion.data.prepare.cascade import open_text_encoder, open_tokenizer, open_vae
 from relay_diffusion.data.prepare.manifest import read_manifest
+from relay_diffusion.data.prepare.reading import Prepared
 from relay_diffusion.data.prepare.run import LOCK, prepare
 from relay_diffusion.errors import RelayError
 from relay_diffusion.files import lock, sweep
 from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.low_resolution import low_resolution
 from relay_diffusion.models.text import encode_text, tokenize
-from tests.data.drawn import Drawn, encoded, write_folder
+from tests.data.drawn import Drawn, encoded, write_folder, write_shards
 from tests.data.prepare.making import InLine, Killed, contents, job, made, scribble, scribbles
 
 SIZES = [(64, 64), (96, 48), (40, 60)]
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
 
 
 def left_out(out: Path) -> dict[str, tuple[str, str]]:
@@ -58,6 +62,8 @@ def with_faults(folder: Path) -> Path:
         Drawn("stock", encoded(scribble(53)), {"long": "a fox, STOCK\n photo"}),
         Drawn("link", encoded(scribble(54)), named),
         Drawn("mute", encoded(scribble(55)), {"long": " "}),
+        Drawn("half", encoded(scribble(56)), {"long": "a fox \ud800"}),
+        Drawn(NOT_UTF8, b"", {"long": "a fox"}),
         Drawn("twin", encoded(scribble(3), "JPEG"), {"long": "a fox"}),
     ]
     return write_folder(folder, bad, "json")
@@ -76,6 +82,7 @@ def test_the_good_come_out_once_and_the_bad_are_named(cascade_folder: Path, tmp_
     assert Counter(keys(out)) == Counter(f"{i:03}" for i in range(20))
     assert left_out(out) == {
         "cut": ("truncated", ""),
+        "half": ("caption is not UTF-8", "half of a surrogate pair in long"),
         "html": ("not a picture", "of a format that Pillow knows"),
         "link": ("blocked link", "example.com"),
         "mute": ("no caption", ""),
@@ -83,14 +90,36 @@ def test_the_good_come_out_once_and_the_bad_are_named(cascade_folder: Path, tmp_
         "strip": ("extreme aspect", "400x40, at most 3:1"),
         "tiny": ("too small", "20x16, needs 30x30"),
         "twin": ("duplicate", "of 003"),
+        r"caf\udce9": ("not a picture", "of a format that Pillow knows"),
     }
-    assert manifest.num == 20 and sum(manifest.left_out.values()) == 8
+    assert manifest.num == 20 and sum(manifest.left_out.values()) == 10
     assert manifest.fields == ("long", "short")
     long, short = (manifest.captions[name] for name in ("long", "short"))
     assert (long.captions, short.captions) == (20, 20)  # of those that stay
     assert (long.tokens, long.unknown, short.unknown) == (80, 20, 0)  # "fox 7": the number
     assert "7" in long.words and long.cut == 0
     assert read_manifest(out) == manifest
+
+
+@pytest.mark.parametrize("write", [write_folder, write_shards])
+def test_a_name_that_is_not_utf8_is_as_good_as_any(
+    write: Callable[[Path, Sequence[Drawn], str], Path], cascade_folder: Path, tmp_path: Path
+) -> None:
+    named = Drawn(NOT_UTF8, encoded(scribble(50)), {"long": "a fox", "short": "fox"})
+    pictures, out = write(tmp_path / "data", [*scribbles(3), named], "json"), tmp_path / "out"
+    assert made(pictures, out, cascade_folder).num == 4
+    assert keys(out) == ["000", "001", "002", r"caf\udce9"]
+    assert Prepared(out, {"long": 1.0}).part("train").tolist()
+
+
+def test_a_bad_line_of_a_table_is_listed(cascade_folder: Path, tmp_path: Path) -> None:
+    pictures, out = write_folder(tmp_path / "data", scribbles(4), "jsonl"), tmp_path / "out"
+    table = pictures / "metadata.jsonl"
+    table.write_text(table.read_text()[:-20])
+    manifest = made(pictures, out, cascade_folder)
+    assert manifest.num == 3 and manifest.left_out == {"no caption": 1, "broken line": 1}
+    reason, detail = left_out(out)["metadata.jsonl, line 4"]
+    assert reason == "broken line" and detail.startswith("caption is not JSON: ")
 
 
 @pytest.mark.parametrize("stop", [0, 2, 4, 6])

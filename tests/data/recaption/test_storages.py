@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -98,6 +99,32 @@ def test_what_a_captions_table_says_already_stays(tmp_path: Path) -> None:
     kept = [json.loads(line) for line in table.read_text().split("\n") if line]
     assert kept[0] == rows[0]
     assert kept[2] == rows[2]
+
+
+def test_a_line_that_cannot_be_read_stays_and_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, drawn(4))
+    cut, latin = b'{"file_name": "part0/0', "caf\u00e9".encode("latin-1")
+    row = json.dumps({"file_name": "part0/000.png", "title": "ramps"}).encode()
+    (tmp_path / "captions.jsonl").write_bytes(b"\n".join([latin, row, cut]))
+    assert (
+        "2 lines of tables cannot be read, such as captions.jsonl, line 1: broken line: "
+        in (go(tmp_path, Scripted())[0])
+    )
+    lines = (tmp_path / "captions.jsonl").read_bytes().splitlines()
+    assert (lines[0], lines[2]) == (latin, cut) and len(lines) == 6
+    assert json.loads(lines[1])["title"] == "ramps"
+    assert all(record.fields["long"] for record in read(tmp_path))
+
+
+@pytest.mark.parametrize("write", [write_folder, write_shards])
+def test_a_name_that_is_not_utf8_is_found_again(
+    write: Callable[[Path, list[Drawn]], Path], tmp_path: Path
+) -> None:
+    odd = Drawn(os.fsdecode(b"caf\xe9"), drawn(1)[0].picture, {"caption": "coffee"})
+    write(tmp_path, [*drawn(3), odd])
+    go(tmp_path, Scripted())
+    fields = {record.key: record.fields for record in read(tmp_path)}
+    assert fields[r"caf\udce9"] == {"caption": "coffee", "long": described("coffee")}
 
 
 def test_a_shard_keeps_every_other_byte(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ class Collection:
         min_size: pictures with a shorter side are left out.
         held_out: share kept from training, see :func:`parts`.
     Attributes:
-        bad: what was left out, broken shards among it; more may turn up when pictures are decoded.
+        bad: what was left out, broken shards and lines among it; more may turn up when pictures are
+            decoded.
     Raises: RelayError if fewer than two records can be used, or ``captions`` does not fit.
     """
 
@@ -59,6 +60,7 @@ class Collection:
             faults.setdefault(i, PictureFault("too small", size))
         self.bad = [
             *records.broken(),
+            *records.bad_lines(),
             *(BadRecord(records.key(i), f.kind, f.detail) for i, f in sorted(faults.items())),
         ]
         usable = np.setdiff1d(np.arange(len(records)), np.fromiter(faults, np.int64))
@@ -89,7 +91,7 @@ class Collection:
             where = f"; listed in {path}"
         except OSError:
             where = f"; the first is {self.bad[0]}"
-        num = len(self.bad) - len(self.records.broken())
+        num = len(self.bad) - len(self.records.broken()) - len(self.records.bad_lines())
         log.warning(
             "left out %d of %d pictures: %s%s", num, len(self.records), self._counts(), where
         )

@@ -9,6 +9,7 @@ Kind = Literal[
     "not a picture",
     "no picture",
     "broken shard",
+    "broken line",
     "unreadable",
     "truncated",
     "broken",

@@ -67,7 +67,7 @@ class Records(abc.ABC):
 
     @abc.abstractmethod
     def key(self, i: int) -> str:
-        """Its name within the data set; the split goes by it."""
+        """Its name within the data set, :func:`escaped`; the split goes by it."""
 
     @abc.abstractmethod
     def texts(self, i: int) -> Texts: ...
@@ -84,6 +84,10 @@ class Records(abc.ABC):
         """Files that could not be read to their end, and why; what is behind is not here."""
         return ()
 
+    def bad_lines(self) -> Sequence[BadRecord]:
+        """Lines of tables of captions that are no rows, and why; they are passed over."""
+        return ()
+
     def parts(self) -> Iterable[tuple[Sequence[Path], range]]:
         """Files, and the records that depend on these alone: what was found out about them stays
         true when other files change."""
@@ -98,6 +102,12 @@ class Records(abc.ABC):
             return Record(self.key(i), file.read(), self.texts(i))
 
 
+def escaped(text: str) -> str:
+    """Text that UTF-8 can hold: lone surrogates become ``\\udce9``. JSON may have them, and Python
+    reads names of files with them where the bytes are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def text_of(data: bytes) -> str:
     """Text of a caption file. Raises: PictureFault if it is not UTF-8."""
     try:
@@ -110,7 +120,7 @@ def json_of(text: str) -> dict[str, Any]:
     """A JSON object. Raises: PictureFault if it is none."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PictureFault("caption is not JSON", str(error)) from error
     if not isinstance(value, dict):
         raise PictureFault("caption is not JSON", f"an object, but {type(value).__name__}")
@@ -121,12 +131,18 @@ def texts_of(fields: Mapping[str, Any]) -> Texts:
     """Captions of the fields of JSON or of a table: all that are strings and not blank.
 
     ``text`` is ``caption`` if there is no ``caption``. ``original_size`` is [width, height].
+
+    Raises: PictureFault if one cannot be written in UTF-8, as tokenizers want it.
     """
     captions = {
         name: value.strip()
         for name, value in fields.items()
         if isinstance(value, str) and value.strip()
     }
+    for name, text in captions.items():
+        if escaped(name + text) != name + text:
+            detail = f"half of a surrogate pair in {escaped(name)}"
+            raise PictureFault("caption is not UTF-8", detail)
     for other in UNNAMED:
         if other in captions and CAPTION not in captions:
             captions[CAPTION] = captions.pop(other)

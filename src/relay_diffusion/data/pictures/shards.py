@@ -20,7 +20,14 @@ import numpy as np
 
 from relay_diffusion.data.pictures.faults import BadRecord, PictureFault
 from relay_diffusion.data.pictures.kept import Arrays, kept, packed, unpacked
-from relay_diffusion.data.pictures.records import SUFFIXES, Place, Records, Texts, sidecar_texts
+from relay_diffusion.data.pictures.records import (
+    SUFFIXES,
+    Place,
+    Records,
+    Texts,
+    escaped,
+    sidecar_texts,
+)
 from relay_diffusion.data.pictures.window import window
 from relay_diffusion.errors import RelayError
 
@@ -54,7 +61,7 @@ class ShardRecords(Records):
             tables.append(arrays["places"])
             why = unpacked(arrays["broken"])
             if why:
-                self._broken.append(BadRecord(str(path), "broken shard", why))
+                self._broken.append(BadRecord(escaped(str(path)), "broken shard", escaped(why)))
         lengths = [len(part) for _, part in self._parts]
         self._shard = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         self._places = np.concatenate(tables)  # (N, parts, 2), offset -1 where there is none
@@ -70,7 +77,7 @@ class ShardRecords(Records):
         return len(self._keys)
 
     def key(self, i: int) -> str:
-        return self._keys[i]
+        return escaped(self._keys[i])
 
     def texts(self, i: int) -> Texts:
         return sidecar_texts(self._part(i, "txt"), self._part(i, "json"))

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.pictures.kept import cache_folder, fingerprint
-from relay_diffusion.data.pictures.records import Place, Records, Texts, texts_of
+from relay_diffusion.data.pictures.records import Place, Records, Texts, escaped, texts_of
 from relay_diffusion.errors import RelayError
 from relay_diffusion.files import put
 
@@ -59,7 +59,8 @@ class TableRecords(Records):
         self._column = _picture_column(schema, files[0])
         kind = schema.field(self._column).type
         self._is_path = _is_text(kind)
-        self._has_path = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
+        self._is_struct = pa.types.is_struct(kind)
+        self._has_path = self._is_struct and kind.get_field_index("path") >= 0
         self._texts = [name for name in _text_columns(schema) if name != self._column]
         for file, table in zip(files, self._tables, strict=True):
             missing = {self._column, *self._texts} - set(table.column_names)
@@ -76,11 +77,8 @@ class TableRecords(Records):
 
     def key(self, i: int) -> str:
         file, row = self._row(i)
-        value = self._tables[file].column(self._column)[row]
-        if self._has_path and value.is_valid:  # without the bytes, which may be megabytes
-            value = value["path"]
-        name = _path_of(value.as_py()) if self._has_path or self._is_path else ""
-        return os.path.splitext(name)[0] if name else f"{self._files[file].stem}/{row}"
+        path = self._path(self._tables[file].column(self._column)[row])
+        return escaped(os.path.splitext(path)[0] or f"{self._files[file].stem}/{row}")
 
     def texts(self, i: int) -> Texts:
         file, row = self._row(i)
@@ -92,17 +90,18 @@ class TableRecords(Records):
 
     def open(self, i: int) -> BinaryIO:
         file, row = self._row(i)
-        value = self._tables[file].column(self._column)[row].as_py()
-        data = value.get("bytes") if isinstance(value, dict) else value
-        if isinstance(data, bytes):
-            return io.BytesIO(data)
-        path = _path_of(value)
+        value = self._tables[file].column(self._column)[row]
+        if not self._is_path and value.is_valid:
+            data = (value["bytes"] if self._is_struct else value).as_py()
+            if isinstance(data, bytes):
+                return io.BytesIO(data)
+        path = self._path(value)
         if not path:
             raise PictureFault("no picture", f"{self._column} is empty")
         try:
             return (self._files[file].parent / path).open("rb")
         except OSError as error:
-            raise PictureFault("unreadable", f"{path}: {error.strerror}") from error
+            raise PictureFault("unreadable", f"{escaped(path)}: {error.strerror}") from error
 
     def place(self, i: int) -> Place:
         file, row = self._row(i)
@@ -111,14 +110,21 @@ class TableRecords(Records):
     def files(self) -> Iterable[Path]:
         return self._files
 
+    def _path(self, value: Any) -> str:
+        """Of a picture's file, as Python has names of files; empty if there is none."""
+        if self._has_path and value.is_valid:  # without the bytes, which may be megabytes
+            value = value["path"]
+        elif not self._is_path:
+            return ""
+        try:
+            path = value.as_py()
+        except UnicodeDecodeError:
+            path = os.fsdecode(value.as_buffer().to_pybytes())
+        return path if isinstance(path, str) else ""
+
     def _row(self, i: int) -> tuple[int, int]:
         file = bisect.bisect_right(self._ends, i)
         return file, i - (self._ends[file - 1] if file else 0)
-
-
-def _path_of(value: Any) -> str:
-    path = value.get("path") if isinstance(value, dict) else value
-    return path if isinstance(path, str) else ""
 
 
 def _picture_column(schema: Any, file: Path) -> str:

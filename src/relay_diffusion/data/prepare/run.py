@@ -192,7 +192,7 @@ def _finish(job: Job, plan: Plan, records: Records, numbers: range, faults: Faul
         json.dumps({"key": records.key(i), "reason": fault.kind, "detail": fault.detail})
         for i, fault in sorted(faults.items())
     ]
-    broken = records.broken()
+    broken = [*records.broken(), *records.bad_lines()]
     lines += [json.dumps({"key": b.key, "reason": b.kind, "detail": b.detail}) for b in broken]
     put_text(job.out / LEFT_OUT, "".join(f"{line}\n" for line in lines))
     manifest = Manifest(
@@ -204,7 +204,7 @@ def _finish(job: Job, plan: Plan, records: Records, numbers: range, faults: Faul
         fields=tuple(sorted(fields)),
         buckets=tuple((bucket.height, bucket.width) for bucket in job.settings.buckets),
         shards=tuple(shards),
-        left_out=_counts(faults) | ({broken[0].kind: len(broken)} if broken else {}),
+        left_out=_counts(faults) | Counter(str(bad.kind) for bad in broken),
         captions=dict(sorted(captions.items())),
     )
     put_text(job.out / MANIFEST, json.dumps(to_dict(manifest), indent=2) + "\n")

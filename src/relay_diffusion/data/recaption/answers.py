@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from relay_diffusion.data.pictures.faults import Fault
+from relay_diffusion.data.pictures.records import escaped
 from relay_diffusion.models.answers import is_refusal, plain, without_thoughts
 
 
@@ -33,7 +34,7 @@ def caption_of(answer: str, min_words: int, max_words: int) -> str:
         raise Unusable("too short", f"{num_words} words, at least {min_words}: {text[:60]}")
     if num_words > max_words:
         raise Unusable("too long", f"{num_words} words, at most {max_words}: {text[:60]}")
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if escaped(text) != text:
         raise Unusable("not text", "half of a surrogate pair")
     return text
 

@@ -15,7 +15,14 @@ from relay_diffusion.data.recaption.plan import make_plan
 from relay_diffusion.data.recaption.request import make_request
 from relay_diffusion.data.recaption.run import Run
 from relay_diffusion.data.recaption.settings import Settings
-from relay_diffusion.data.recaption.summary import counts, example, expectation, failures, spent
+from relay_diffusion.data.recaption.summary import (
+    counts,
+    example,
+    expectation,
+    failures,
+    spent,
+    unread,
+)
 from relay_diffusion.data.recaption.tokens import expected_tokens
 from relay_diffusion.data.recaption.writer import Writer
 from relay_diffusion.errors import RelayError
@@ -43,6 +50,8 @@ def rehearse(
     say: Callable[[str], None],
 ) -> None:
     """Say what :func:`recaption` would do, and what it would take. Raises: RelayError."""
+    if passed_over := unread(records.bad_lines()):
+        say(passed_over)
     plan = make_plan(records, journal, settings)
     ask = plan.ask[: settings.num]
     for i in ask:
@@ -69,6 +78,8 @@ def recaption(
     Raises: RelayError if the model cannot be asked, or the data cannot be written; the answers are
         in the journal.
     """
+    if passed_over := unread(records.bad_lines()):
+        watch.say(passed_over)
     plan = make_plan(records, journal, settings)
     ask = plan.ask[: settings.num]
     watch.say(counts(plan, len(records), len(ask)))

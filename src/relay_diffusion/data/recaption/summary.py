@@ -25,6 +25,13 @@ def counts(plan: Plan, total: int, asking: int) -> str:
     return f"{total} pictures: {', '.join(parts)}"
 
 
+def unread(lines: Sequence[BadRecord]) -> str | None:
+    """That lines of tables cannot be read, which may hold captions; None if there are none."""
+    if not lines:
+        return None
+    return f"{len(lines)} lines of tables cannot be read, such as {lines[0]}; they stay as they are"
+
+
 def example(request: Request, model: str | None) -> str:
     """A request as JSON, the picture cut short."""
     url = request.data_url()
