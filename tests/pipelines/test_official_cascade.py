@@ -22,6 +22,7 @@ from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.models.text import encode_text
 from relay_diffusion.pipelines import run
 from relay_diffusion.pipelines.cascade import RelayPipeline
+from tests.models.released import told_vector
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FOLDER = FIXTURES / "official-cascade-tiny"
@@ -115,3 +116,64 @@ def test_the_network_hears_the_released_size_numbers(
     for stage, size in (("base", (64, 64)), ("relay", (128, 128))):
         ours = run.size_conditioning(size, embeds)
         assert torch.equal(ours, golden[f"{stage}_size_numbers"].float())
+
+
+def with_one_network(
+    released: RelayPipeline, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> dict[str, Tensor]:
+    """Put the network of a folder in both places of the cascade, and return its golden values.
+
+    They were made without pictures: size conditioning and z_lr are random numbers, which take the
+    places here of what the network makes of sizes and the autoencoder of the picture below.
+    """
+    files = load_file(FIXTURES / folder / "golden.safetensors")
+    unet = unet_from_official(
+        FIXTURES / folder / "mp_rank_00_model_states.pt", head_dim=HEAD_DIM
+    ).float()
+    told_vector(unet, files["vector"])
+    for stage in ("base_unet", "relay_unet"):
+        monkeypatch.setattr(released, stage, unet)
+    monkeypatch.setattr(run, "encode", lambda vae, x: files["lowres_latent"])
+    return files
+
+
+@pytest.mark.parametrize(
+    ("folder", "steps"), [("official-base-tiny", 10), ("official-distill-tiny", 4)]
+)
+def test_the_base_stage_alone_is_the_released_one(
+    folder: str, steps: int, released: RelayPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = with_one_network(released, monkeypatch, folder)
+    out = released(
+        prompt_embeds=files["context"],
+        height=64,
+        width=64,
+        num_inference_steps=steps,
+        latents=files["x"],
+        output_type="latent",
+    )
+    assert_agrees(out.images, files[f"base_euler_{steps}"])
+
+
+@pytest.mark.parametrize(
+    ("folder", "steps", "of"),
+    [
+        ("official-base-tiny", 12, 24),
+        ("official-base-tiny", 4, 8),
+        ("official-distill-tiny", 1, 5),
+        ("official-distill-tiny", 2, 8),
+    ],
+)
+def test_the_relay_stage_alone_is_the_released_one(
+    folder: str, steps: int, of: int, released: RelayPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = with_one_network(released, monkeypatch, folder)
+    out = released.upscale(
+        torch.zeros(2, 3, 32, 32),  # what is enlarged is not looked at: encode() is replaced
+        prompt_embeds=files["context"],
+        num_relay_steps=steps,
+        strength=1000 * steps / of,
+        latents=files["x"],
+        output_type="latent",
+    )
+    assert_agrees(out.images, files[f"relay_{steps}_of_{of}"])

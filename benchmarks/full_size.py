@@ -1,0 +1,259 @@
+"""Networks of the released sizes with random weights: pictures, and steps of training, on one GPU.
+
+    python benchmarks/full_size.py [--only pictures|training] [--set run.compile=false ...]
+    python benchmarks/full_size.py --tiny     # the same path with tiny networks, on a CPU too
+
+Pictures: one at a time through ``RelayPipeline``, text encoder (T5-XXL) and autoencoder included,
+from the prompt to the pixels, after a call of one step a stage. The run in 4 + 1 steps is that of
+distilled networks, which have guidance embedded; the others evaluate every step twice.
+
+Training: ten steps of ``recipes/full_*.toml``, after ten others, on random pictures that are
+encoded once, as with prepared data; in place of the text encoder, whose embeddings would be
+prepared too, stands one of a single small layer. A step has the samples that one of 64 devices has,
+or as many as fit on this one. MFU is the share of the GPU's dense bfloat16 peak
+(``training/throughput.py``).
+
+Tables in Markdown. Memory is that of tensors on a GPU, of the process on a CPU, in 10^9 bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from training_loop import Noise
+
+from relay_diffusion.data.scenes.words import build_tokenizer
+from relay_diffusion.errors import RelayError
+from relay_diffusion.evaluation.memory import forget_peak, peak_bytes
+from relay_diffusion.models.quiet import quiet_libraries
+from relay_diffusion.models.scheduler import cascade_scheduler
+from relay_diffusion.pipelines.cascade import RelayPipeline
+from relay_diffusion.pipelines.devices import pick_dtype
+from relay_diffusion.training.build import networks_of, objective_of
+from relay_diffusion.training.data_settings import Data
+from relay_diffusion.training.estimate import estimate
+from relay_diffusion.training.networks import build_text_encoder, build_unet, build_vae
+from relay_diffusion.training.recipe import read_recipe
+from relay_diffusion.training.run import run
+from relay_diffusion.training.weights import memory_of
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+NAMES = ("full_base_256", "full_base_512", "full_relay_1024", "full_relay")
+PROMPT = "a red fox on a meadow"
+SIZES = (1024, 2048)
+GUIDED, DISTILLED = ((50, 10), (25, 5)), ((4, 1),)
+GUIDANCE_WIDTH = 64
+STEPS = 10
+DEVICES = 64
+ROOM = 0.85
+"""Share of the memory that weights and activations may be estimated to take."""
+SHRINK = 8
+"""Of pictures, along a side, and of the number of samples, with --tiny."""
+TINY = (
+    "model.vae.block_out_channels=[32, 32, 32, 32]",
+    "model.vae.layers_per_block=1",
+    "model.text_encoder.d_model=32",
+    "model.text_encoder.d_kv=8",
+    "model.text_encoder.d_ff=32",
+    "model.text_encoder.num_layers=1",
+    "model.text_encoder.num_heads=2",
+    "model.unet.block_out_channels=[64, 64, 64]",
+    "model.unet.transformer_layers_per_block=[1, 1, 1]",
+    "model.unet.attention_head_dim=[1, 1, 1]",
+    "run.compile=false",
+)
+ONE_LAYER = {"d_kv": 8, "d_ff": 8, "num_layers": 1, "num_heads": 1}
+
+
+def pictures(model: Any, shrink: int, device: torch.device) -> None:
+    """Print a row for each size and number of steps, of the networks of a recipe's ``model``."""
+    print_row("picture", "steps", "seconds", "peak GB")
+    print_row("---", "---", "---:", "---:")
+    for runs, more in ((GUIDED, {}), (DISTILLED, {"time_cond_proj_dim": GUIDANCE_WIDTH})):
+        pipe = cascade(model, more, 512 // shrink, device)
+        for side in (size // shrink for size in SIZES):
+            make = partial(pipe, PROMPT, side, side, output_type="pt")
+            for base, relay in ((1, 1), *runs):
+                call = partial(make, num_inference_steps=base, num_relay_steps=relay)
+                figures = timed(call, device)
+                if (base, relay) in runs:  # the first one warms up
+                    print_row(f"{side}x{side}", f"{base} + {relay}", *figures)
+        del pipe, make, call
+        free()
+
+
+def cascade(
+    model: Any, more: Mapping[str, Any], base_size: int, device: torch.device
+) -> RelayPipeline:
+    """Networks made where they are to be, in the precision that ``relay generate`` opens them in:
+    the autoencoder's is float32, that of the others on a GPU bfloat16.
+
+    Args: more: arguments of the UNets.
+    """
+    tokenizer, dtype = build_tokenizer(), pick_dtype("auto", device)
+
+    def made(build: Callable[..., Any], *arguments: Any) -> Any:
+        with device:
+            return torch.nn.Module.to(build(*arguments), dtype).eval()
+
+    with device:
+        vae = build_vae(model.vae).eval()
+    text_encoder = made(build_text_encoder, model.text_encoder, len(tokenizer))
+    unet = ({**model.unet, **more}, vae.config.latent_channels, text_encoder.config.d_model)
+    pipe = RelayPipeline(
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        vae=vae,
+        base_unet=made(build_unet, *unet),
+        relay_unet=made(build_unet, *unet),
+        scheduler=cascade_scheduler(),
+        base_size=base_size,
+        max_tokens=model.max_tokens,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def timed(call: Callable[..., Any], device: torch.device) -> list[str]:
+    """Seconds and peak memory of one picture, as cells."""
+    forget_peak(device)
+    started = time.perf_counter()
+    try:
+        call(generator=torch.Generator().manual_seed(0))
+    except torch.OutOfMemoryError:
+        return ["out of memory", ""]
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - started
+    return [f"{seconds:.2f}", f"{peak_bytes(device) / 1e9:.1f}"]
+
+
+def training(recipes: Mapping[str, Any], shrink: int, device: torch.device) -> None:
+    """Print a row for each recipe."""
+    print_row("recipe", "pixels", "samples", "s a step", "TFLOP/s", "MFU", "peak GB")
+    print_row("---", "---:", "---:", "---:", "---:", "---:", "---:")
+    for name, recipe in recipes.items():
+        views = tuple(replace(view, size=view.size // shrink) for view in recipe.data.views)
+        samples = recipe.data.batch_size // DEVICES // shrink
+        alone = replace(
+            recipe,
+            data=Data(batch_size=samples, views=views, reuse=10**6, chapter=2),
+            model=replace(recipe.model, text_encoder={**recipe.model.text_encoder, **ONE_LAYER}),
+            run=replace(recipe.run, log_every=STEPS),
+            validation=replace(recipe.validation, every=0),
+            preview=replace(recipe.preview, every=0),
+            checkpoint=replace(recipe.checkpoint, every=10**6),
+        )
+        print_row(name, str(views[0].size), *steps_that_fit(alone, device))
+
+
+def steps_that_fit(recipe: Any, device: torch.device) -> list[str]:
+    """Number of samples and figures of ten steps, or why there are none, as cells. Samples are
+    halved until they fit: first by the estimate of ``relay train --dry-run``, then by trying."""
+    with torch.device("meta"):
+        needs = estimate(recipe, networks_of(recipe, build_tokenizer()))
+    samples = recipe.data.batch_size
+    while samples > 1 and needs.bytes_per_device(1, samples) > ROOM * memory_of(device):
+        samples //= 2
+    while True:
+        try:
+            data = replace(recipe.data, batch_size=samples)
+            return [str(samples), *steps(replace(recipe, data=data), device)]
+        except RelayError as error:
+            if samples == 1:
+                return ["1", str(error), "", "", ""]
+        samples //= 2
+        free()
+
+
+class Enough(Exception):
+    """Ends a run before it would write its gigabytes."""
+
+
+def steps(recipe: Any, device: torch.device) -> list[str]:
+    """Figures of ten steps after ten others, as cells. Raises: RelayError if they do not fit."""
+
+    def make(recipe: Any, source: Any, device: torch.device) -> Any:
+        with device:
+            networks = networks_of(recipe, build_tokenizer())
+        objective = objective_of(recipe, networks, source, device)
+
+        def feed(step: int) -> Any:
+            if step == 2 * STEPS:
+                raise Enough
+            return objective.feed(step)
+
+        return replace(objective, feed=feed)
+
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = replace(recipe, run=replace(recipe.run, out=folder))
+        forget_peak(device)
+        try:
+            run(recipe, source=lambda split, views: Noise(views), make=make)
+            sys.exit("stopped")  # by a signal
+        except Enough:
+            peak = peak_bytes(device) / 1e9
+        lines = [json.loads(line) for line in (recipe.folder / "log.jsonl").open()]
+    free()
+    found = [line for line in lines if "tflops" in line][-1]
+    seconds = recipe.data.batch_size / found["samples_per_second"]
+    mfu = f"{found['mfu']:.1%}" if "mfu" in found else "peak unknown"
+    return [f"{seconds:.3f}", f"{found['tflops']:.3g}", mfu, f"{peak:.1f}"]
+
+
+def free() -> None:
+    """What the last networks took."""
+    torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def print_row(*cells: str) -> None:
+    """At once: what has been measured stays, whatever comes."""
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tiny", action="store_true", help="tiny networks, on a CPU too")
+    parser.add_argument("--only", choices=("pictures", "training"))
+    parser.add_argument("--set", action="append", default=[], help="override of the recipes")
+    arguments = parser.parse_args()
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu" and not arguments.tiny:
+        print(
+            "not run: torch finds no CUDA GPU here. Pictures want one of 40 GB, training one of "
+            "80; --tiny runs tiny networks on this CPU"
+        )
+        return
+    quiet_libraries()
+    overrides = [*(TINY if arguments.tiny else ()), *arguments.set]
+    recipes = {}
+    for name in NAMES:
+        recipe = read_recipe(RECIPES / f"{name}.toml", overrides)
+        recipes[name] = replace(recipe, model=replace(recipe.model, tokenizer="", init_from={}))
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    what = "tiny networks, which say nothing of full ones" if arguments.tiny else "full size"
+    print(f"{where}, torch {torch.__version__}, {what}\n")
+    shrink = SHRINK if arguments.tiny else 1
+    if arguments.only != "training":
+        pictures(recipes["full_base_512"].model, shrink, device)
+        print()
+    if arguments.only != "pictures":
+        training(recipes, shrink, device)
+
+
+if __name__ == "__main__":
+    main()
