@@ -94,3 +94,26 @@ def test_a_negative_prompt_that_was_not_read_is_not_kept(
         assert main([*arguments, "--out", str(tmp_path), "--device", "cpu"]) == 0
         record = read_record(Path(capsys.readouterr().out.strip()))
         assert record is not None and record["negative_prompt"] == kept
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"--base": "nope"}, "--base nope is no folder: give the export folder of a run"),
+        ({"--relay": "{tmp}"}, "--relay {tmp} holds no relay_unet: give the export folder"),
+        ({"--autoencoder": "nope"}, "--autoencoder nope is no folder"),
+    ],
+)
+def test_what_is_no_export_is_named(
+    changed: dict[str, str],
+    complaint: str,
+    cascade_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = {"--base": str(cascade_folder), "--relay": str(cascade_folder)}
+    options |= {name: value.format(tmp=tmp_path) for name, value in changed.items()}
+    arguments = [part for option in options.items() for part in option]
+    assert main(["assemble", str(tmp_path / "out"), *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint.format(tmp=tmp_path) in line and "runs/NAME/export" in line

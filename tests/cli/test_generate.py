@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import io
+import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from relay_diffusion.cli import main
 from relay_diffusion.cli.generate import parse_size, read_prompts
@@ -65,13 +70,14 @@ def test_names_sort_as_made_and_say_prompt_and_seed(generate, tmp_path: Path) ->
     ]
 
 
-def test_several_pictures_come_with_a_grid(generate, tmp_path: Path) -> None:
+def test_several_pictures_come_with_a_grid(generate, refused, tmp_path: Path) -> None:
     *pictures, grid = generate("a", "a fox", "--num", 3, "--seed", 0, "--out", tmp_path)
     assert len(pictures) == 6
     sheet = Image.open(grid)
     assert sheet.size == (3 * 64 + 2 * 2, 2 * 64 + 2)  # a row for each prompt
     fifth = sheet.crop((66, 66, 130, 130))
     assert fifth.tobytes() == Image.open(pictures[4]).tobytes()
+    assert f"{grid} is a grid of 6 pictures" in refused("generate", "--from", grid)
 
 
 def test_prompts_come_from_a_file_or_standard_input(
@@ -121,6 +127,50 @@ def test_a_folder_that_is_no_cascade_is_named(
     arguments = ["generate", "a fox", "--model", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(arguments) == 2
     assert "model_index.json" in capsys.readouterr().err
+
+
+def test_a_cascade_with_a_tensor_too_many_is_one_line(
+    cascade_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(cascade_folder, tmp_path / "copy"))
+    (file,) = (copy / "vae").glob("*.safetensors")
+    save_file({**load_file(file), "spare": torch.zeros(1)}, file, {"format": "pt"})
+    arguments = ["generate", "a fox", "--model", str(copy), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--device", "cpu"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert str(file) in line and "left over: spare" in line
+
+
+@pytest.mark.parametrize("options", [[], ["--low-memory"], ["--expand"]])
+def test_a_cascade_without_a_tokenizer_says_what_to_do(
+    cascade_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    copy = Path(shutil.copytree(cascade_folder, tmp_path / "copy"))
+    shutil.rmtree(copy / "tokenizer")
+    index = json.loads((copy / "model_index.json").read_text())
+    index |= {"tokenizer": [None, None], "expander": "scenes", "world": "small"}
+    (copy / "model_index.json").write_text(json.dumps(index))
+    arguments = ["generate", "a fox", "--model", str(copy), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--device", "cpu", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "this cascade has no tokenizer: convert it again" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("generate", ["--steps", "--relay-steps", "--guidance", "--solver"]),
+        ("upscale", ["--strength", "--relay-steps", "--guidance", "--solver"]),
+    ],
+)
+def test_help_says_whose_the_defaults_are(
+    command: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    for option in options:
+        assert "(default: the cascade's own)" in re.search(rf" {option} .*?\)", words)[0], option
+    assert "A name of relay models, a folder, or a hub id." in words
 
 
 def test_a_file_where_the_folder_should_be_is_one_line(refused, tmp_path: Path) -> None:

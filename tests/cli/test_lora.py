@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from transformers.utils import logging
 
 from relay_diffusion.cli import main
 from relay_diffusion.cli.adapters import parse_adapter
@@ -72,6 +73,21 @@ def test_a_picture_made_with_adapters_is_made_again(
 
     small = generate(*fox, "--low-memory", "--lora", adapter)
     assert Image.open(small).tobytes() != Image.open(plain).tobytes()
+
+
+def test_training_is_quiet(
+    adapter: Path, cascade_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logging.enable_progress_bar()
+    folder = adapter.parents[2]
+    changes = (
+        f"run.out={tmp_path}",
+        f"data.path={folder / 'pictures'}",
+        f"model.cascade={cascade_folder}",
+    )
+    arguments = [part for change in changes for part in ("--set", change)]
+    assert main(["train", str(folder / "recipe.toml"), *arguments]) == 0
+    assert not capfd.readouterr().err
 
 
 def test_an_adapter_that_has_changed_is_noticed(

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5EncoderModel
+from transformers.utils import logging
 
 from relay_diffusion.cli import main
 from relay_diffusion.errors import RelayError
@@ -138,12 +139,14 @@ def test_the_command_line_makes_the_same_folder(
     arguments = ["--base", BASE, "--relay", DISTILLED, "--vae", VAE, "--text-encoder", text]
     options = ["--head-dim", "16", "--base-size", "64", "--base-steps", "10"]
     command = ["convert", *map(str, arguments), "--out", str(out), *options]
+    logging.enable_progress_bar()
     assert main(command) == 0
     made = {file.relative_to(out): file.read_bytes() for file in out.rglob("*") if file.is_file()}
     for file in (file for file in cascade.rglob("*") if file.is_file()):
         assert made.pop(file.relative_to(cascade)) == file.read_bytes(), file
     assert not made
-    assert "10 steps" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "10 steps" in said.out and not said.err
     assert main(command) == 2
     assert "exists already" in capsys.readouterr().err
 

@@ -46,7 +46,15 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package folder in which the starter is installed."""
     monkeypatch.setattr(registry, "_PACKAGE", tmp_path)
     (tmp_path / "starter" / "vae").mkdir(parents=True)
-    (tmp_path / "starter" / "model_index.json").write_text(json.dumps({"base_size": 128}))
+    index = {
+        "base_size": 128,
+        "num_inference_steps": 4,
+        "num_relay_steps": 1,
+        "guidance_scale": 4.5,
+        "guidance_range": [1.0, 5.0],
+        "solver": "euler",
+    }
+    (tmp_path / "starter" / "model_index.json").write_text(json.dumps(index))
     (tmp_path / "starter" / "vae" / "weights").write_bytes(bytes(3_000_000))
     return tmp_path / "starter"
 
@@ -74,12 +82,17 @@ def test_a_name_that_is_none_is_an_error_of_one_line(name: str | Path, says: str
     assert "\n" not in str(caught.value)
 
 
-def test_relay_models_lists_size_and_description(
+def test_relay_models_lists_size_settings_and_description(
     installed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["models"]) == 0
     line = capsys.readouterr().out.splitlines()[0]
     assert "starter" in line and "3 MB" in line and "128x128" in line
+    assert "4 + 1 steps, guidance 4.5 (1 to 5), euler" in line
+    index = json.loads((installed / "model_index.json").read_text())
+    (installed / "model_index.json").write_text(json.dumps({**index, "guidance_range": None}))
+    assert main(["models"]) == 0
+    assert "guidance 4.5, euler" in capsys.readouterr().out
     for file in sorted(installed.rglob("*"), reverse=True):
         file.unlink() if file.is_file() else file.rmdir()
     installed.rmdir()

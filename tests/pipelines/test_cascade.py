@@ -176,6 +176,40 @@ def test_wrong_arguments_are_answered_in_one_line(
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"prompt": []}, "an empty list of prompts; give text"),
+        ({"prompt": 3}, "a prompt of type int; give text"),
+        ({"prompt": [PROMPT, 3]}, "a prompt of type int; give text"),
+        ({"prompt": PROMPT, "negative_prompt": 3}, "a negative prompt of type int"),
+        ({"prompt": PROMPT, "negative_prompt": []}, "an empty list of negative prompts"),
+        ({"prompt_embeds": torch.zeros(8, 16)}, r"prompt_embeds of shape \(8, 16\); .*, L, 16\)"),
+        ({"prompt_embeds": torch.zeros(1, 8, 24)}, r"shape \(1, 8, 24\); .* \(num, L, 16\)"),
+        ({"prompt_embeds": torch.zeros(0, 8, 16)}, r"prompt_embeds of shape \(0, 8, 16\)"),
+        ({"prompt_embeds": np.zeros((1, 8, 16))}, "prompt_embeds of type ndarray; give a tensor"),
+        (
+            {"prompt": PROMPT, "negative_prompt_embeds": torch.zeros(8, 16)},
+            r"negative_prompt_embeds of shape \(8, 16\)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("expand", [None, "scenes"])
+def test_what_is_no_text_is_answered_in_one_line(
+    cascade: RelayPipeline, options: dict[str, Any], expand: str | None, complaint: str
+) -> None:
+    with pytest.raises(RelayError, match=complaint) as refusal:
+        cascade(**options, expand=SameText() if expand else None)
+    assert "\n" not in str(refusal.value)
+
+
+class SameText:
+    """An expander that changes nothing."""
+
+    def expand(self, prompt: str, seed: int) -> str:
+        return prompt
+
+
 def poison(unet: UNet2DConditionModel, after: int) -> Callable[..., Any]:
     """A forward that gives NaN from the call ``after`` on."""
     forward, count = unet.forward, 0

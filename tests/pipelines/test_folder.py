@@ -61,17 +61,135 @@ def test_missing_weights_are_named(broken: Path) -> None:
 
 @pytest.mark.parametrize(
     ("part", "tensor"),
-    [("relay_unet", "conv_in.weight"), ("text_encoder", "encoder.final_layer_norm.weight")],
+    [
+        ("relay_unet", "conv_in.weight"),
+        ("vae", "decoder.conv_in.weight"),
+        ("text_encoder", "encoder.final_layer_norm.weight"),
+    ],
 )
-def test_a_missing_tensor_is_named_rather_than_made_up(
-    broken: Path, part: str, tensor: str
+@pytest.mark.parametrize("change", ["missing", "left over", "misfit"])
+def test_tensors_that_do_not_fit_are_named_in_one_line(
+    broken: Path,
+    part: str,
+    tensor: str,
+    change: str,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (file,) = (broken / part).glob("*.safetensors")
     weights = load_file(file)
-    del weights[tensor]
+    if change == "missing":
+        del weights[tensor]
+    elif change == "left over":
+        tensor = "spare.weight"
+        weights[tensor] = torch.zeros(3)
+    else:
+        weights[tensor] = torch.cat([weights[tensor]] * 2)
     save_file(weights, file, metadata={"format": "pt"})
-    with pytest.raises(RelayError, match=f"{part} lacks weights of the network: {tensor}"):
+    with pytest.raises(RelayError, match=f"does not fit .*; {change}: {tensor}") as refusal:
         RelayPipeline.from_pretrained(broken)
+    assert str(refusal.value).startswith(str(file)) and "\n" not in str(refusal.value)
+    assert not caplog.records and not capfd.readouterr().err
+
+
+def test_tensors_in_several_files_are_looked_for_in_all(
+    broken: Path, cascade: RelayPipeline
+) -> None:
+    shutil.rmtree(broken / "base_unet")
+    cascade.base_unet.save_pretrained(broken / "base_unet", max_shard_size="20KB")
+    files = sorted((broken / "base_unet").glob("*.safetensors"))
+    assert len(files) > 1
+    RelayPipeline.from_pretrained(broken)
+    save_file({**load_file(files[0]), "spare": torch.zeros(1)}, files[0], {"format": "pt"})
+    with pytest.raises(RelayError, match=r"base_unet/\*\.safetensors .* left over: spare;"):
+        RelayPipeline.from_pretrained(broken)
+
+
+def test_the_decoder_of_a_t5_and_files_of_others_are_left_aside(broken: Path) -> None:
+    (file,) = (broken / "text_encoder").glob("*.safetensors")
+    weights = load_file(file)
+    weights["encoder.embed_tokens.weight"] = weights["shared.weight"].clone()  # tied, stored twice
+    weights["decoder.final_layer_norm.weight"] = torch.zeros(16)
+    save_file(weights, file, metadata={"format": "pt"})
+    save_file({"spare": torch.zeros(1)}, broken / "base_unet" / "other.safetensors")
+    RelayPipeline.from_pretrained(broken)
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("base_unet", {"block_out_channels": "wide"}),
+        ("text_encoder", {"num_layers": "many"}),
+        ("vae", {"down_block_types": ["NoSuchBlock"]}),
+    ],
+)
+def test_a_configuration_of_no_network_is_named(
+    broken: Path, part: str, change: dict[str, object]
+) -> None:
+    file = broken / part / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(RelayError, match=f"{part}/config.json describes no ") as refusal:
+        RelayPipeline.from_pretrained(broken)
+    assert "\n" not in str(refusal.value)
+
+
+def change_index(folder: Path, **changes: object) -> None:
+    """``...`` takes a key out."""
+    file = folder / "model_index.json"
+    index = {**json.loads(file.read_text()), **changes}
+    kept = {name: value for name, value in index.items() if value is not ...}
+    file.write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize("part", ["vae", "tokenizer", "scheduler", "relay_unet"])
+@pytest.mark.parametrize("named", [..., None, "AutoencoderKL", [3, 4], ["diffusers", "NoSuch"]])
+def test_a_part_that_the_index_does_not_name_is_missing(
+    broken: Path, part: str, named: object
+) -> None:
+    change_index(broken, **{part: named})
+    with pytest.raises(RelayError, match=f"names no class of diffusers or .* for its {part};"):
+        RelayPipeline.from_pretrained(broken)
+
+
+def test_a_part_may_be_left_out_on_purpose(broken: Path) -> None:
+    change_index(broken, base_unet=[None, None], vae=[None, None])
+    pipe = RelayPipeline.from_pretrained(broken)
+    assert pipe.base_unet is None
+    with pytest.raises(RelayError, match="without its vae"):
+        pipe(PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"relay_start": 500}, "relay_start is 500, must be a list"),
+        ({"base_size": None}, "base_size is None, must be int"),
+        ({"max_tokens": "8"}, "max_tokens is '8', must be int"),
+    ],
+)
+def test_settings_of_another_type_are_named(
+    broken: Path, changes: dict[str, object], complaint: str
+) -> None:
+    change_index(broken, **changes)
+    with pytest.raises(RelayError, match=rf"model_index.json: {complaint}"):
+        RelayPipeline.from_pretrained(broken)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"relay_start": []}, r"relay_start is \[\] in the cascade's model_index.json; it must"),
+        ({"relay_start": ["far"]}, r"relay_start is \['far'\]"),
+        ({"base_size": 0}, "base_size is 0; it must be a side in pixels"),
+    ],
+)
+def test_settings_that_mean_nothing_are_named(
+    broken: Path, changes: dict[str, object], complaint: str
+) -> None:
+    change_index(broken, **changes)
+    pipe = RelayPipeline.from_pretrained(broken)
+    with pytest.raises(RelayError, match=complaint):
+        pipe(PROMPT, height=64, width=64)
 
 
 @pytest.mark.parametrize("part", ["text_encoder", "vae", "base_unet"])
@@ -86,13 +204,15 @@ def test_a_damaged_file_of_weights_is_named_in_one_line(broken: Path, part: str,
 
 def test_the_tensors_of_a_quantised_network_have_other_names(broken: Path) -> None:
     folder = broken / "relay_unet"
-    network = torch.nn.Linear(2, 2)
-    with pytest.raises(RelayError, match="lacks weights of the network: weight, bias"):
-        check_weights(folder, network)
+    (file,) = folder.glob("*.safetensors")
+    save_file({"weight_in_pieces": torch.zeros(1)}, file)
+    with pytest.raises(RelayError, match=r"missing: .* and \d+ more; left over: weight_in_pieces"):
+        check_weights(broken)
+    check_weights(broken, without=frozenset({"relay_unet"}))
     config = json.loads((folder / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "torchao"}
     (folder / "config.json").write_text(json.dumps(config))
-    check_weights(folder, network)
+    check_weights(broken)
 
 
 def test_a_cascade_saved_quantised_opens_again(cascade_folder: Path, tmp_path: Path) -> None:

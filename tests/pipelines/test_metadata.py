@@ -58,11 +58,12 @@ def test_a_picture_that_could_not_be_written_leaves_nothing(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (None, "does not say how it was made"),
+        (None, "does not say how it was made: .*, not a grid of several"),
         ("{broken", "parameters are damaged"),
         ("[1, 2]", "parameters are damaged"),
         ('{"prompt": "a fox"}', "negative_prompt, model, seed"),
         ('{"upscaled": "fox.jpg"}', "made by relay upscale"),
+        ('{"grid": 6}', "is a grid of 6 pictures and .* of none: give one of the pictures"),
         (json.dumps({**asdict(PARAMETERS), "width": "wide"}), "width is no int"),
     ],
 )

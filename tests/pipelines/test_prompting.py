@@ -37,6 +37,34 @@ def test_what_is_cut_off_a_long_prompt_is_said_once(
     torch.testing.assert_close(embeds, cascade.encode_prompt(short)[0])
 
 
+def test_what_is_cut_off_is_quoted_as_it_was_typed(cascade: RelayPipeline) -> None:
+    start = "a red fox above a blue fox"
+    cut, *_ = remarks_on(f"{start} Unknown\n mushroom, zzz", cascade.tokenizer, 8, None)
+    assert cut.endswith("not read: 'Unknown mushroom, zzz'")
+    cut, *_ = remarks_on(f"{start} {'above a mushroom ' * 99}", cascade.tokenizer, 8, None)
+    quotation = cut.partition("not read: ")[2]
+    assert len(quotation) <= 62 and quotation.startswith("'above a mushroom above")
+    assert quotation.endswith("...'")
+
+
+def test_a_negative_prompt_is_remarked_on_as_one(
+    cascade: RelayPipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    cascade.encode_prompt(["a fox", "a blue fox"], "a red foxx above a blue fox above a mushroom")
+    cut, unknown = caplog.messages
+    assert cut.startswith("the negative prompt is longer than 8 tokens") and "'above a mush" in cut
+    assert "the word 'foxx' of the negative prompt, the nearest it knows is 'fox'" in unknown
+    caplog.clear()
+    cascade.encode_prompt("a fox", "")
+    assert not caplog.messages
+
+
+def test_a_cascade_without_a_tokenizer_says_what_to_do(cascade_folder: Any) -> None:
+    pipe = RelayPipeline.from_pretrained(cascade_folder, tokenizer=None)
+    with pytest.raises(RelayError, match=r"has no tokenizer: .* --tokenizer FOLDER, or give"):
+        pipe(PROMPT)
+
+
 def test_a_word_that_was_never_seen_is_named_with_the_nearest(
     cascade: RelayPipeline, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -79,6 +79,8 @@ def test_several_pictures_each_with_its_own_prompt_and_seed(cascade: RelayPipeli
         (picture(32, 32), {"times": 9}, "beyond the limit"),
         ([picture(8, 8), picture(9, 9)], {}, "differ in size"),
         ("fox.png", {}, "of type str"),
+        (picture(8, 8), {"prompt": ["a fox", "a red fox"]}, "2 prompts for 1 pictures; give one"),
+        ([picture(8, 8)] * 2, {"prompt_embeds": torch.zeros(1, 8, 16)}, "1 prompt_embeds for 2"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

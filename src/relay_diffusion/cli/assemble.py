@@ -51,10 +51,22 @@ def assemble(
         read_note,
         related,
     )
+    from relay_diffusion.models.quiet import quiet_libraries
     from relay_diffusion.pipelines.assemble import assemble as build
     from relay_diffusion.pipelines.assemble import distilled_defaults
     from relay_diffusion.pipelines.components import CascadeComponents
 
+    quiet_libraries()
+    exports = [("--base", base, "base_unet"), ("--relay", relay, "relay_unet")]
+    if autoencoder is not None:
+        exports.append(("--autoencoder", autoencoder, "vae"))
+    for option, folder, part in exports:
+        if not (folder / part).is_dir():
+            lacks = f"holds no {part}" if folder.is_dir() else "is no folder"
+            raise RelayError(
+                f"{option} {folder} {lacks}: give the export folder of a run of relay train, such "
+                "as runs/NAME/export"
+            )
     config = apply_overrides({}, set_ or ())
     allowed = [
         name

@@ -34,7 +34,9 @@ def convert(
 ) -> None:
     """Turn the released CogView3 checkpoints into a cascade folder."""
     from relay_diffusion.models.convert import convert_cascade
+    from relay_diffusion.models.quiet import quiet_libraries
 
+    quiet_libraries()
     index = convert_cascade(
         base,
         relay,

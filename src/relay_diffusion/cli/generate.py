@@ -27,7 +27,8 @@ def generate(
         list[str] | None, typer.Argument(help="What to draw; several, or - for standard input.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="A name of relay models, or a folder. (default: starter)")
+        str | None,
+        typer.Option(help="A name of relay models, a folder, or a hub id. (default: starter)"),
     ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="The model's distilled sibling, of a few steps.")
@@ -40,13 +41,22 @@ def generate(
         int | None,
         typer.Option(min=0, max=LAST_SEED, help="Of the first picture, then +1. (default: random)"),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Of the base stage.")] = None,
-    relay_steps: Annotated[int | None, typer.Option(help="Of each relay stage.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Of the base stage. (default: the cascade's own)")
+    ] = None,
+    relay_steps: Annotated[
+        int | None, typer.Option(help="Of each relay stage. (default: the cascade's own)")
+    ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="How closely to follow the prompt; 1 is unguided.")
+        float | None,
+        typer.Option(
+            help="How closely to follow the prompt; 1 is unguided. (default: the cascade's own)"
+        ),
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What to stay away from.")] = None,
-    solver: Annotated[str | None, typer.Option(help="euler or multistep.")] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="euler or multistep. (default: the cascade's own)")
+    ] = None,
     eta: Annotated[
         float | None, typer.Option(help="Fresh noise per step, 0 to 1. (default: 0)")
     ] = None,
@@ -233,7 +243,7 @@ def generate(
         grid.add(picture)
     if num_pictures > 1:
         path = folder.next(f"grid of {num_pictures}")
-        grid.image.save(path)
+        save_picture(grid.image, path, {"grid": num_pictures}, f"Grid of {num_pictures}")
         typer.echo(path)
 
 

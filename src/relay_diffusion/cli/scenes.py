@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from relay_diffusion.errors import RelayError
 
 DEFAULT_ATLAS = Path("runs/atlas.tar")
 
@@ -48,7 +52,6 @@ def scenes(
     from relay_diffusion.data.scenes.stream import SceneStream
     from relay_diffusion.data.scenes.world import World
     from relay_diffusion.data.view import View
-    from relay_diffusion.errors import RelayError
 
     if not build_atlas and sheet is None and pictures is None:
         raise RelayError(
@@ -62,7 +65,8 @@ def scenes(
                 "unpack it, and name the folder that holds icons.json"
             )
         subjects = World.full().subjects
-        num_bytes = build(drawings, atlas, subjects)
+        with _written(atlas):
+            num_bytes = build(drawings, atlas, subjects)
         typer.echo(f"{atlas}: {len(subjects)} drawings, {num_bytes / 1e6:.1f} MB")
     if sheet is not None:
         chosen = World.by_name(world)
@@ -70,9 +74,21 @@ def scenes(
             chosen, Atlas.load(atlas, chosen.subjects), [View(size)], seed=seed, split=split
         )
         batch = stream.batch(0, num)
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(batch.x, batch.captions, columns).save(sheet)
+        with _written(sheet):
+            sheet.parent.mkdir(parents=True, exist_ok=True)
+            contact_sheet(batch.x, batch.captions, columns).save(sheet)
         typer.echo(str(sheet))
     if pictures is not None:
-        write_folder(pictures, atlas, subject, style, num, size, seed)
+        with _written(pictures):
+            write_folder(pictures, atlas, subject, style, num, size, seed)
         typer.echo(f"{pictures}: {num} pictures of {subject}, {style}")
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Raise RelayError for the OSError of what cannot be written there."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise RelayError(f"{path} cannot be written: {reason}; give another place") from error

@@ -56,10 +56,12 @@ def train(
     complete is passed over with --resume, so that one command line, run again,
     takes up a whole series where it stopped.
     """
+    from relay_diffusion.models.quiet import quiet_libraries
     from relay_diffusion.training.recipe import read_recipe
     from relay_diffusion.training.rounds import DistillRecipe, rounds_of
     from relay_diffusion.training.run import run, summary
 
+    quiet_libraries()
     kinds, maker = objectives()
     begun = time.monotonic()
 

@@ -23,21 +23,32 @@ def upscale(
     times: Annotated[int, typer.Option(min=1, max=8, help="Doublings.")] = 1,
     strength: Annotated[
         float | None,
-        typer.Option(help="Start level, 1 to 1000: how much may change. (default: the model's)"),
+        typer.Option(
+            help="Start level, 1 to 1000: how much may change. (default: the cascade's own)"
+        ),
     ] = None,
-    model: Annotated[str, typer.Option(help="A name of relay models, or a folder.")] = "starter",
+    model: Annotated[
+        str, typer.Option(help="A name of relay models, a folder, or a hub id.")
+    ] = "starter",
     fast: Annotated[
         bool, typer.Option("--fast", help="The model's distilled sibling, of a few steps.")
     ] = False,
     seed: Annotated[
         int | None, typer.Option(min=0, max=LAST_SEED, help="(default: random)")
     ] = None,
-    relay_steps: Annotated[int | None, typer.Option(help="Of each doubling.")] = None,
+    relay_steps: Annotated[
+        int | None, typer.Option(help="Of each doubling. (default: the cascade's own)")
+    ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="How closely to follow the prompt; 1 is unguided.")
+        float | None,
+        typer.Option(
+            help="How closely to follow the prompt; 1 is unguided. (default: the cascade's own)"
+        ),
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What to stay away from.")] = None,
-    solver: Annotated[str | None, typer.Option(help="euler or multistep.")] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="euler or multistep. (default: the cascade's own)")
+    ] = None,
     eta: Annotated[float, typer.Option(help="Fresh noise per step, 0 to 1.")] = 0.0,
     lora: LoraOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",

@@ -36,22 +36,26 @@ def fit(
         found = tensors[names[key]]
         if isinstance(found, Tensor) and found.is_floating_point():
             if found.shape != expected.shape:
-                shapes = f"{_shape(found)} where {_shape(expected)} is wanted"
-                misfits.append(f"{names[key]} {shapes}")
+                misfits.append(misfit(names[key], found.shape, expected.shape))
         else:
             kind = f"{found.dtype} tensor" if isinstance(found, Tensor) else type(found).__name__
             misfits.append(f"{names[key]} is a {kind}")
-    problems = [
-        f"{what}: {_some(which)}"
-        for what, which in (("missing", missing), ("left over", left_over), ("misfit", misfits))
-        if which
-    ]
+    problems = listed(missing, left_over, misfits)
     if problems:
-        raise RelayError(
-            f"{file} does not fit the network that its sizes describe; " + "; ".join(problems)
-        )
+        raise RelayError(f"{file} does not fit the network that its sizes describe; {problems}")
     network.load_state_dict(_separate({key: tensors[names[key]] for key in own}), assign=True)
     network.eval()
+
+
+def misfit(name: str, found: Sequence[int], wanted: Sequence[int]) -> str:
+    """A tensor of another shape than the network's, for :func:`listed`."""
+    return f"{name} {_shape(found)} where {_shape(wanted)} is wanted"
+
+
+def listed(missing: Sequence[str], left_over: Sequence[str], misfits: Sequence[str]) -> str:
+    """The tensors that do not fit, the first of each kind, in one line; empty if all do."""
+    kinds = (("missing", missing), ("left over", left_over), ("misfit", misfits))
+    return "; ".join(f"{kind}: {_some(which)}" for kind, which in kinds if which)
 
 
 def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -65,8 +69,8 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a number"
+def _shape(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes)) or "a number"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from relay_diffusion.errors import RelayError, first_line
 
@@ -26,14 +27,14 @@ class Cascade:
 
     Attributes:
         num_bytes: of its folder; 0 if it is not installed.
-        base_size: side of the base stage's square in pixels, None if it is not installed.
+        index: what stands in model_index.json; {} if it is not installed.
     """
 
     name: str
     description: str
     folder: Path
     num_bytes: int
-    base_size: int | None
+    index: dict[str, Any]
 
 
 def resolve(name_or_path: str | Path) -> Path:
@@ -75,10 +76,9 @@ def list_cascades() -> Iterator[Cascade]:
     for name, description in PACKAGED.items():
         folder = _PACKAGE / name
         files = [file for file in folder.rglob("*") if file.is_file()]
-        index = folder / INDEX
-        base_size = json.loads(index.read_text()).get("base_size") if index.is_file() else None
+        index = json.loads((folder / INDEX).read_text()) if (folder / INDEX).is_file() else {}
         num_bytes = sum(file.stat().st_size for file in files)
-        yield Cascade(name, description, folder, num_bytes, base_size)
+        yield Cascade(name, description, folder, num_bytes, index)
 
 
 def _download(hub_id: str) -> Path:

@@ -77,6 +77,8 @@ def assemble(
     folders = {part: folder or part_folder(owner, part) for part, folder in parts.items()}
     folders |= {"base_unet": base_unet, "relay_unet": relay_unet}
     for part, folder in folders.items():
+        if not folder.is_dir():
+            raise RelayError(f"there is no folder {folder} to take the {part} from")
         name = "tokenizer_config.json" if part == "tokenizer" else "config.json"
         described = read_json(folder, folder / name)
         if part == "vae" and described.get("_class_name") not in VAES:

@@ -193,10 +193,14 @@ class RelayPipeline(AdaptedComponents):
         if prompt is None and prompt_embeds is None:
             text = self.no_text(len(x))
         else:
-            prompts = None if prompt is None else as_list(prompt, len(x))
+            prompts = None if prompt is None else as_list(prompt, len(x), each="pictures")
             text = self.encode_prompt(
                 prompts, negative_prompt, 1, prompt_embeds, negative_prompt_embeds
             )
+            if len(x) not in (1, len(text[0])):
+                raise RelayError(
+                    f"{len(text[0])} prompt_embeds for {len(x)} pictures; give as many"
+                )
         settings = resolve_settings(
             self.config,
             self.distilled,

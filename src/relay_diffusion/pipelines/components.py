@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
+from relay_diffusion.config import arguments_for
 from relay_diffusion.errors import RelayError, first_line
-from relay_diffusion.models.folder import PARTS, part_folder, shared_parts
+from relay_diffusion.models.folder import PARTS, read_index, shared_parts
 from relay_diffusion.models.folder import fast_sibling as fast_sibling_of
 from relay_diffusion.models.guidance import has_guidance
 from relay_diffusion.models.low_rank import differences, open_low_rank
-from relay_diffusion.models.registry import resolve
+from relay_diffusion.models.registry import INDEX, resolve
 from relay_diffusion.pipelines.devices import dtypes_of_parts
 from relay_diffusion.pipelines.folder import check_cascade_folder, check_weights
 from relay_diffusion.pipelines.notices import warn_once
 from relay_diffusion.pipelines.pictures import check_pixels
-from relay_diffusion.pipelines.prompting import as_list, encode_prompts, remarks_on
+from relay_diffusion.pipelines.prompting import (
+    NO_TOKENIZER,
+    as_list,
+    check_embeds,
+    encode_prompts,
+    remarks_on,
+)
 from relay_diffusion.pipelines.prompts import Expander, expand_prompt, open_expander
 from relay_diffusion.pipelines.prompts.cache import Cached
 from relay_diffusion.pipelines.sizes import Size, stages_for
@@ -125,10 +133,11 @@ class CascadeComponents(DiffusionPipeline):
             kwargs: as ``DiffusionPipeline.from_pretrained`` takes them (``quantization_config``
                 quantises shared parts too); a part given as None is not opened
                 (``text_encoder=None`` where prompts come as ``prompt_embeds``).
-        Raises: RelayError for a folder that is no cascade, naming the file that is missing.
+        Raises: RelayError for a folder that is no cascade, naming the file or tensors at fault.
         """
         folder = resolve(fast_sibling_of(name_or_path) if fast else name_or_path)
         check_cascade_folder(folder, without=frozenset(kwargs))
+        _check_settings(folder)
         dtypes = dtypes_of_parts(dtype if dtype is not None else torch_dtype)
         given = dict(kwargs)
         for owner, shared in shared_parts(folder).items():
@@ -150,15 +159,12 @@ class CascadeComponents(DiffusionPipeline):
             )
             for part, teacher in low_rank.items()
         }
+        check_weights(folder, without=frozenset(given))
         try:
-            pipe = super().from_pretrained(folder, dtype=dtypes, **given)
+            return super().from_pretrained(folder, dtype=dtypes, **given)
         except (OSError, RuntimeError, ValueError) as error:
             first = first_line(error)
             raise RelayError(f"{folder} cannot be opened: {first}") from error
-        for part, module in pipe.components.items():
-            if isinstance(module, torch.nn.Module) and part not in given:
-                check_weights(part_folder(folder, part), module)
-        return pipe
 
     def stages_for(self, height: int | None = None, width: int | None = None) -> list[Size]:
         """(height, width) of every stage for a picture, smallest first; see ``sizes.stages_for``.
@@ -188,14 +194,18 @@ class CascadeComponents(DiffusionPipeline):
             raise RelayError(f"num_images_per_prompt {num_images_per_prompt}; give 1 or more")
         device = self._execution_device  # looks through every module: not to be asked often
         if prompt is not None and prompt_embeds is None:
-            prompt_embeds = self._encode(as_list(prompt), device, remark=True)
+            prompt_embeds = self._encode(as_list(prompt), device, "prompt")
         elif prompt is not None or prompt_embeds is None:
             raise RelayError("give a prompt or prompt_embeds, one of the two")
-        if negative_prompt_embeds is None:
+        else:
+            check_embeds(prompt_embeds, self.text_width, "prompt_embeds")
+        if negative_prompt_embeds is not None:
+            check_embeds(negative_prompt_embeds, self.text_width, "negative_prompt_embeds")
+        elif negative_prompt is not None:
+            negative = as_list(negative_prompt, len(prompt_embeds), "negative prompt")
+            negative_prompt_embeds = self._encode(negative, device, "negative prompt")
+        else:
             negative_prompt_embeds = torch.zeros_like(prompt_embeds)
-            if negative_prompt is not None:
-                negative = as_list(negative_prompt, len(prompt_embeds))
-                negative_prompt_embeds = self._encode(negative, device)
         if negative_prompt_embeds.shape != prompt_embeds.shape:
             raise RelayError(
                 f"negative_prompt_embeds have shape {tuple(negative_prompt_embeds.shape)}, "
@@ -207,12 +217,19 @@ class CascadeComponents(DiffusionPipeline):
         )
         return prompt_embeds, negative_prompt_embeds
 
-    def _encode(self, prompts: list[str], device: torch.device, remark: bool = False) -> Tensor:
-        if self.text_encoder is None or self.tokenizer is None:
+    def _encode(
+        self,
+        prompts: list[str],
+        device: torch.device,
+        kind: Literal["prompt", "negative prompt"],
+    ) -> Tensor:
+        if self.text_encoder is None:
             raise RelayError("this cascade was opened without its text encoder: give prompt_embeds")
-        max_tokens = self.config.max_tokens
-        for prompt in prompts if remark else ():
-            for line in remarks_on(prompt, self.tokenizer, max_tokens, self.config.known_words):
+        if self.tokenizer is None:
+            raise RelayError(NO_TOKENIZER)
+        max_tokens, known_words = self.config.max_tokens, self.config.known_words
+        for prompt in prompts:
+            for line in remarks_on(prompt, self.tokenizer, max_tokens, known_words, kind):
                 warn_once(line)
         return encode_prompts(self.text_encoder, self.tokenizer, prompts, max_tokens, device)
 
@@ -240,7 +257,7 @@ class CascadeComponents(DiffusionPipeline):
         if expander is None:
             return list(prompts)
         if self.tokenizer is None:
-            raise RelayError("this cascade was opened without its tokenizer: give prompt_embeds")
+            raise RelayError(NO_TOKENIZER)
         return [
             expand_prompt(expander, prompt, seed, self.tokenizer, self.config.max_tokens)
             for prompt, seed in zip(prompts, seeds, strict=True)
@@ -248,8 +265,7 @@ class CascadeComponents(DiffusionPipeline):
 
     def no_text(self, num: int) -> tuple[Tensor, Tensor]:
         """The embeddings of no text, for both guidance halves: zeros, (num, L, D)."""
-        unet = self.relay_unet if self.relay_unet is not None else self.base_unet
-        shape = (num, self.config.max_tokens, unet.config.cross_attention_dim)
+        shape = (num, self.config.max_tokens, self.text_width)
         zeros = torch.zeros(shape, device=self._execution_device)
         return zeros, zeros
 
@@ -260,6 +276,12 @@ class CascadeComponents(DiffusionPipeline):
         self.vae.enable_slicing()
         if torch.device(device or self._execution_device).type != "cpu":
             self.enable_model_cpu_offload(device=device)
+
+    @property
+    def text_width(self) -> int:
+        """D, numbers of a token that the networks take; 0 if none is there to say."""
+        unet = self.relay_unet if self.relay_unet is not None else self.base_unet
+        return 0 if unet is None else int(unet.config.cross_attention_dim)
 
     @property
     def size_multiple(self) -> int:
@@ -281,6 +303,8 @@ class CascadeComponents(DiffusionPipeline):
     @property
     def vae_factor(self) -> int:
         """Pixels per latent, along one side."""
+        if self.vae is None:
+            raise RelayError("this cascade was opened without its vae: it can make no pictures")
         config = self.vae.config
         widths = getattr(config, "encoder_block_out_channels", None) or config.block_out_channels
         return int(2 ** (len(widths) - 1))
@@ -302,3 +326,16 @@ class CascadeComponents(DiffusionPipeline):
     @interrupt.setter
     def interrupt(self, value: bool) -> None:
         self._interrupt = value
+
+
+def _check_settings(folder: Path) -> None:
+    """Raise RelayError for a setting of another type than ``CascadeComponents.__init__`` takes."""
+    index = read_index(folder)
+    parameters = inspect.signature(CascadeComponents.__init__).parameters.values()
+    settings = [one.name for one in parameters if one.default is not inspect.Parameter.empty]
+    try:
+        arguments_for(
+            CascadeComponents.__init__, {name: index[name] for name in settings if name in index}
+        )
+    except RelayError as error:
+        raise RelayError(f"{folder / INDEX}: {error}") from error

@@ -149,7 +149,15 @@ def read_parameters(path: Path) -> Parameters:
     """
     record = read_record(path)
     if record is None:
-        raise RelayError(f"{path} does not say how it was made: relay generate did not write it")
+        raise RelayError(
+            f"{path} does not say how it was made: give a picture that relay generate wrote, not a "
+            "grid of several"
+        )
+    if "grid" in record:
+        raise RelayError(
+            f"{path} is a grid of {record['grid']} pictures and holds the parameters of none: give "
+            "one of the pictures"
+        )
     if "upscaled" in record:
         raise RelayError(f"{path} was made by relay upscale; give a picture of relay generate")
     fields = dataclasses.fields(Parameters)

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import max_tokens_of, part_folder, read_index
 from relay_diffusion.models.lora import Adapter
 from relay_diffusion.models.quiet import quiet_libraries
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.pipelines.folder import check_cascade_folder
+from relay_diffusion.pipelines.prompting import NO_TOKENIZER
 from relay_diffusion.pipelines.prompts import expand_prompt, open_expander
 
 BARS: dict[str, Any] = {"leave": False, "disable": None}
@@ -91,10 +93,13 @@ def open_expansion(
 
     Args:
         choice, expander_model: as ``open_expander`` takes them.
+    Raises: RelayError as ``check_cascade_folder`` and ``open_expander``, and without a tokenizer.
     """
     folder = resolve(model)
     check_cascade_folder(folder)
     config = read_index(folder)
+    if config["tokenizer"][0] is None:
+        raise RelayError(NO_TOKENIZER)
     expander = open_expander(choice, config, expander_model)
     tokenizer = AutoTokenizer.from_pretrained(part_folder(folder, "tokenizer"))
     max_tokens = max_tokens_of(config)

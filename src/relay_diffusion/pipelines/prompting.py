@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
 
 import torch
 from tokenizers.models import WordLevel
@@ -12,27 +12,59 @@ from torch import Tensor, nn
 from relay_diffusion.data.scenes.words import unknown_words
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.text import encode_text, tokenize
+from relay_diffusion.pipelines.notices import quoted
+
+NO_TOKENIZER = (
+    "this cascade has no tokenizer: convert it again with relay convert --tokenizer FOLDER, or "
+    "give prompt_embeds in Python"
+)
 
 
-def as_list(prompt: str | Sequence[str], num: int | None = None) -> list[str]:
+def as_list(
+    prompt: str | Sequence[str],
+    num: int | None = None,
+    kind: str = "prompt",
+    each: str = "prompts",
+) -> list[str]:
     """One prompt per picture; a single one stands for all ``num``.
 
+    Args:
+        kind, each: for messages: what they are, and what there are ``num`` of.
     Raises: RelayError if something in it is no text, or a list has another length than ``num``.
     """
-    prompts = [prompt] * (num or 1) if isinstance(prompt, str) else list(prompt)
+    if isinstance(prompt, str):
+        return [prompt] * (num or 1)
+    prompts = list(prompt) if isinstance(prompt, Iterable) else [prompt]
     wrong = next((p for p in prompts if not isinstance(p, str)), None)
     if wrong is not None:
-        raise RelayError(f"a prompt of type {type(wrong).__name__}; give text, or a list of texts")
-    if not prompts or (num is not None and len(prompts) != num):
-        raise RelayError(f"{len(prompts)} negative prompts for {num} prompts; give one, or as many")
+        raise RelayError(f"a {kind} of type {type(wrong).__name__}; give text, or a list of texts")
+    if not prompts:
+        raise RelayError(f"an empty list of {kind}s; give text, or a list of texts")
+    if num is not None and len(prompts) != num:
+        raise RelayError(f"{len(prompts)} {kind}s for {num} {each}; give one, or as many")
     return prompts
+
+
+def check_embeds(embeds: Any, width: int, name: str) -> None:
+    """Raise RelayError for text embeddings that are not of shape (num, L, ``width``).
+
+    Args:
+        width: D of the networks, 0 if none is there to say.
+    """
+    if not isinstance(embeds, Tensor):
+        raise RelayError(f"{name} of type {type(embeds).__name__}; give a tensor (num, L, D)")
+    if embeds.ndim != 3 or 0 in embeds.shape or embeds.shape[2] != (width or embeds.shape[2]):
+        raise RelayError(
+            f"{name} of shape {tuple(embeds.shape)}; this cascade takes (num, L, {width or 'D'}): "
+            "prompts, tokens, numbers of a token"
+        )
 
 
 def for_each(prompts: Any, num_images_per_prompt: int) -> Any:
     """What stands for each prompt, a list or a tensor, repeated to stand for each picture."""
     if isinstance(prompts, Tensor):
         return prompts.repeat_interleave(num_images_per_prompt, 0)
-    if prompts is None or isinstance(prompts, str):
+    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
         return prompts
     return [one for one in prompts for _ in range(num_images_per_prompt)]
 
@@ -56,24 +88,46 @@ def encode_prompts(
 
 
 def remarks_on(
-    prompt: str, tokenizer: Any, max_tokens: int, known_words: Sequence[str] | None
+    prompt: str,
+    tokenizer: Any,
+    max_tokens: int,
+    known_words: Sequence[str] | None,
+    kind: Literal["prompt", "negative prompt"] = "prompt",
 ) -> Iterator[str]:
-    """What the user should know about a prompt, one line each: it is empty, which end of it is not
-    read, which words the cascade has never seen."""
+    """What the user should know about a prompt, one line each: it is empty (as a negative one may
+    be), which end of it is not read, which words the cascade has never seen."""
     if not prompt.strip():
-        yield "the prompt is empty: the picture shows whatever the networks like"
+        if kind == "prompt":
+            yield "the prompt is empty: the picture shows whatever the networks like"
         return
-    specials = tokenizer.num_special_tokens_to_add()
-    input_ids = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
-    if len(input_ids) > max_tokens - specials:
-        cut = tokenizer.decode(input_ids[max_tokens - specials :]).strip()
-        yield f"the prompt is longer than {max_tokens} tokens: its end is not read: {cut!r}"
+    cut = _unread(prompt, tokenizer, max_tokens - tokenizer.num_special_tokens_to_add())
+    if cut:
+        yield f"the {kind} is longer than {max_tokens} tokens: its end is not read: {quoted(cut)}"
     if known_words is None and not _knows_whole_words(tokenizer):
         return  # it spells unseen words out of parts
+    of = "" if kind == "prompt" else f" of the {kind}"
     for word, nearest in unknown_words(
         prompt, tokenizer, set(known_words) if known_words else None
     ):
-        yield f"this cascade has never seen the word {word!r}, the nearest it knows is {nearest!r}"
+        yield (
+            f"this cascade has never seen the word {quoted(word)}{of}, the nearest it knows is "
+            f"{nearest!r}"
+        )
+
+
+def _unread(prompt: str, tokenizer: Any, room: int) -> str:
+    """The end of a prompt that is beyond its first ``room`` tokens, as it was typed."""
+    tokens = tokenizer(
+        prompt,
+        add_special_tokens=False,
+        return_offsets_mapping=tokenizer.is_fast,  # the slow ones do not know where a token stood
+        verbose=False,
+    )
+    if len(tokens.input_ids) <= room:
+        return ""
+    if not tokenizer.is_fast:
+        return str(tokenizer.decode(tokens.input_ids[room:]))
+    return prompt[tokens.offset_mapping[room][0] :]
 
 
 def _knows_whole_words(tokenizer: Any) -> bool:

@@ -12,9 +12,10 @@ from relay_diffusion.models.folder import relay_blur_of
 from relay_diffusion.pipelines.notices import warn_once
 
 NUM_TRAIN_STEPS = 1000
+"""Length of the noise schedule, of which start levels and steps are indices."""
+
 STRENGTH = 0.6
 """Of image to image: the share of the base stage's steps that is run where nothing is said."""
-"""Length of the noise schedule, of which start levels and steps are indices."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,13 @@ def resolve_settings(
         distilled: whether guidance is embedded in one of the networks.
     Raises: RelayError for a value outside its range, or outside the distilled guidance range.
     """
-    starts = config["relay_start"] if relay_start is None else [relay_start]
+    own = config["relay_start"]
+    if not own or not all(isinstance(start, int | float) for start in own):
+        raise RelayError(
+            f"relay_start is {list(own)} in the cascade's model_index.json; it must be the start "
+            "levels of the doublings, such as [500]"
+        )
+    starts = own if relay_start is None else [relay_start]
     settings = Settings(
         config["num_inference_steps"] if num_inference_steps is None else num_inference_steps,
         config["num_relay_steps"] if num_relay_steps is None else num_relay_steps,

@@ -23,6 +23,8 @@ def stages_for(height: int, width: int, base_size: int, multiple: int) -> list[S
             UNet multiplied.
     Raises: RelayError naming the nearest sizes that can be made.
     """
+    if base_size < 1:
+        raise RelayError(f"base_size is {base_size}; it must be a side in pixels, such as 512")
     if height < 1 or width < 1:
         raise RelayError(f"size {width}x{height}: width and height must be 1 or more")
     doublings = num_doublings(height, width, base_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from relay_diffusion.pipelines.notices import warn_once
+from relay_diffusion.pipelines.notices import quoted, warn_once
 from relay_diffusion.pipelines.prompts.answers import usable
 from relay_diffusion.pipelines.prompts.expander import Expander, ExpansionError
 
@@ -46,8 +46,8 @@ def shortened(text: str, tokenizer: Any, max_tokens: int) -> str:
     kept = next(
         " ".join(pieces[:num]) for num in range(len(pieces), -1, -1) if fits(" ".join(pieces[:num]))
     )
-    cut = text[len(kept) :].strip()
-    warn_once(f"the expanded prompt is longer than {max_tokens} tokens: its end is cut: {cut!r}")
+    cut = quoted(text[len(kept) :])
+    warn_once(f"the expanded prompt is longer than {max_tokens} tokens: its end is cut: {cut}")
     return kept
 
 
