@@ -154,7 +154,7 @@ def describe(recipe: Recipe, weights: Weights, needs: Estimate | None = None) ->
         cores = torch.get_num_threads()
         seconds = needs.flops / (_CPU_FLOPS * cores)
         lines.append(
-            f"# on {cores} CPU cores: about {seconds:,.2g} s a step and {_time(seconds, recipe)} in "
+            f"# on {cores} CPU cores: about {seconds:,.2g} s a step, {_time(seconds, recipe)} in "
             f"all, at {_CPU_FLOPS / 1e12:g} TFLOP/s a core, what an AMD EPYC makes of bfloat16"
         )
     for num_devices in (1, 8, 16, 64):
