@@ -11,7 +11,7 @@ import pytest
 
 from relay_diffusion.config import (
     apply_overrides,
-    differences,
+    changed_keys,
     dump_toml,
     from_dict,
     load_extended,
@@ -72,8 +72,8 @@ def test_differences_are_told_key_by_key() -> None:
     before = 'a = 1\n[b]\nc = "x"\n[b.d]\ne = [1, 2]\n'
     after = 'a = 1\n[b]\nc = "y"\n[b.d]\nf = true\n'
     wanted = ['b.c was "x", is "y"', "b.d.e was [1, 2], is nothing", "b.d.f was nothing, is true"]
-    assert differences(before, after) == wanted
-    assert differences(before, before) == []
+    assert changed_keys(before, after) == wanted
+    assert changed_keys(before, before) == []
 
 
 def test_an_integer_becomes_a_float_only_where_a_float_is_wanted() -> None:

@@ -145,7 +145,7 @@ def dump_toml(obj: Any) -> str:
     return "\n".join(_toml_lines(to_dict(obj), ())).lstrip("\n") + "\n"
 
 
-def differences(before: str, after: str) -> list[str]:
+def changed_keys(before: str, after: str) -> list[str]:
     """What differs between two TOML texts, key by key: "data.batch_size was 2, is 4"."""
     old, new = (dict(_leaves(tomllib.loads(text), "")) for text in (before, after))
     told = []

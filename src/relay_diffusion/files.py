@@ -44,16 +44,14 @@ def put_text(path: Path, text: str) -> None:
 
 
 def link_folder(folder: Path, new: Path) -> None:
-    """The files of a folder once more: the same ones by another name, or where the file system has
-    no such links, copies."""
-
-    def link(file: str, second: str) -> None:
+    """The files of a folder once more, in ``new``: the same ones by another name, or where the file
+    system has no such links, copies. Raises: OSError."""
+    new.mkdir()
+    for file in folder.iterdir():
         try:
-            os.link(file, second)
+            os.link(file, new / file.name)
         except OSError:
-            shutil.copy2(file, second)
-
-    shutil.copytree(folder, new, copy_function=link)
+            shutil.copy2(file, new / file.name)
 
 
 def sweep(folder: Path) -> None:

@@ -56,7 +56,7 @@ def test_it_draws_what_image_to_image_does(
     pipe.save_pretrained(tmp_path / "cascade")
     x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     draws = Draws.of_batch(0, "prepare", 0, 2)
-    eps = draws.normal("redraw", 4, 4, 4)
+    eps = draws.normal("redraw_noise", 4, 4, 4)
     steps = pipe.config.num_inference_steps
     wanted = pipe(
         [PROMPT] * 2,
@@ -147,9 +147,8 @@ def test_it_refuses_another_autoencoder(cascade_folder: Path, tmp_path: Path) ->
 def test_it_refuses_prepared_data_and_a_base_stage(cascade_folder: Path, tmp_path: Path) -> None:
     redraw = {"cascade": str(cascade_folder)}
     data = {"source": "prepared", "path": str(tmp_path), "views": [{"size": 64}]}
-    prepared = tiny_recipe("relay", tmp_path, data=data, objective={"redraw": redraw})
     with pytest.raises(RelayError, match="prepared data have theirs already"):
-        Redrawing(Redraw(**redraw), prepared.model, prepared, CPU)
+        tiny_recipe("relay", tmp_path, data=data, objective={"redraw": redraw})
     rounds = [{"num_steps": 2, "steps": 1}]
     objective = {"teacher": "starter", "stage": "base", "rounds": rounds, "redraw": redraw}
     table = {"run": {"name": "r", "objective": "distill", "steps": 1}, "objective": objective}

@@ -37,7 +37,6 @@ def assemble(
 ) -> None:
     """Make a cascade of the exports of three training runs, or of two distillations and the cascade
     that they were distilled from, with which it then shares the rest."""
-    import inspect
 
     from relay_diffusion.config import apply_overrides, arguments_for
     from relay_diffusion.data.scenes.words import words_of
@@ -54,7 +53,7 @@ def assemble(
     from relay_diffusion.models.quiet import quiet_libraries
     from relay_diffusion.pipelines.assemble import assemble as build
     from relay_diffusion.pipelines.assemble import distilled_defaults
-    from relay_diffusion.pipelines.components import CascadeComponents
+    from relay_diffusion.pipelines.components import CascadeComponents, cascade_settings
 
     quiet_libraries()
     exports = [("--base", base, "base_unet"), ("--relay", relay, "relay_unet")]
@@ -68,11 +67,7 @@ def assemble(
                 "as runs/NAME/export"
             )
     config = apply_overrides({}, set_ or ())
-    allowed = [
-        name
-        for name, parameter in inspect.signature(CascadeComponents.__init__).parameters.items()
-        if parameter.default is not inspect.Parameter.empty and name != "shares"
-    ]
+    allowed = [name for name in cascade_settings() if name != "shares"]
     unknown = [name for name in config if name not in allowed]
     if unknown:
         raise RelayError(f"--set {unknown[0]}: a cascade has {', '.join(allowed)}")

@@ -65,7 +65,7 @@ def scenes(
                 "unpack it, and name the folder that holds icons.json"
             )
         subjects = World.full().subjects
-        with _written(atlas):
+        with _writing_to(atlas):
             num_bytes = build(drawings, atlas, subjects)
         typer.echo(f"{atlas}: {len(subjects)} drawings, {num_bytes / 1e6:.1f} MB")
     if sheet is not None:
@@ -74,21 +74,24 @@ def scenes(
             chosen, Atlas.load(atlas, chosen.subjects), [View(size)], seed=seed, split=split
         )
         batch = stream.batch(0, num)
-        with _written(sheet):
+        picture = contact_sheet(batch.x, batch.captions, columns)
+        with _writing_to(sheet):
             sheet.parent.mkdir(parents=True, exist_ok=True)
-            contact_sheet(batch.x, batch.captions, columns).save(sheet)
+            picture.save(sheet)
         typer.echo(str(sheet))
     if pictures is not None:
-        with _written(pictures):
+        with _writing_to(pictures):
             write_folder(pictures, atlas, subject, style, num, size, seed)
         typer.echo(f"{pictures}: {num} pictures of {subject}, {style}")
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[None]:
-    """Raise RelayError for the OSError of what cannot be written there."""
+def _writing_to(path: Path) -> Iterator[None]:
+    """Raise RelayError for what cannot be written there."""
     try:
         yield
+    except ValueError as error:  # a suffix that is no picture's
+        raise RelayError(f"{path} cannot be written: {error}; name a .png") from error
     except OSError as error:
         reason = error.strerror or error
         raise RelayError(f"{path} cannot be written: {reason}; give another place") from error

@@ -265,7 +265,7 @@ class CascadeComponents(DiffusionPipeline):
 
     def no_text(self, num: int) -> tuple[Tensor, Tensor]:
         """The embeddings of no text, for both guidance halves: zeros, (num, L, D)."""
-        shape = (num, self.config.max_tokens, self.text_width)
+        shape = (num, self.config.max_tokens, self.text_width or 0)
         zeros = torch.zeros(shape, device=self._execution_device)
         return zeros, zeros
 
@@ -278,10 +278,10 @@ class CascadeComponents(DiffusionPipeline):
             self.enable_model_cpu_offload(device=device)
 
     @property
-    def text_width(self) -> int:
-        """D, numbers of a token that the networks take; 0 if none is there to say."""
+    def text_width(self) -> int | None:
+        """D, numbers of a token that the networks take; None if none is there to say."""
         unet = self.relay_unet if self.relay_unet is not None else self.base_unet
-        return 0 if unet is None else int(unet.config.cross_attention_dim)
+        return None if unet is None else int(unet.config.cross_attention_dim)
 
     @property
     def size_multiple(self) -> int:
@@ -328,14 +328,17 @@ class CascadeComponents(DiffusionPipeline):
         self._interrupt = value
 
 
+def cascade_settings() -> list[str]:
+    """Names of what a cascade's ``model_index.json`` may say beside its parts."""
+    parameters = inspect.signature(CascadeComponents.__init__).parameters.values()
+    return [one.name for one in parameters if one.default is not inspect.Parameter.empty]
+
+
 def _check_settings(folder: Path) -> None:
     """Raise RelayError for a setting of another type than ``CascadeComponents.__init__`` takes."""
     index = read_index(folder)
-    parameters = inspect.signature(CascadeComponents.__init__).parameters.values()
-    settings = [one.name for one in parameters if one.default is not inspect.Parameter.empty]
+    given = {name: index[name] for name in cascade_settings() if name in index}
     try:
-        arguments_for(
-            CascadeComponents.__init__, {name: index[name] for name in settings if name in index}
-        )
+        arguments_for(CascadeComponents.__init__, given)
     except RelayError as error:
         raise RelayError(f"{folder / INDEX}: {error}") from error

@@ -112,13 +112,13 @@ def _described(own: Path, library: str, name: str) -> nn.Module | None:
                 network = kind(kind.config_class.from_dict(config))
             else:
                 network = kind.from_config(config)
-        if isinstance(network, nn.Module):
-            return network
-        raise TypeError("that is no network")
     except Exception as error:  # of many kinds, as any value of any of its keys may be wrong
         raise RelayError(
             f"{own / 'config.json'} describes no {name}: {first_line(error)}"
         ) from error
+    if not isinstance(network, nn.Module):
+        raise RelayError(f"{own / 'config.json'}: {name} is no network")
+    return network
 
 
 def _check_tensors(own: Path, network: nn.Module) -> None:

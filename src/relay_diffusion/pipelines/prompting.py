@@ -15,8 +15,8 @@ from relay_diffusion.models.text import encode_text, tokenize
 from relay_diffusion.pipelines.notices import quoted
 
 NO_TOKENIZER = (
-    "this cascade has no tokenizer: convert it again with relay convert --tokenizer FOLDER, or "
-    "give prompt_embeds in Python"
+    "this cascade has no tokenizer, or was opened without it: convert it again with relay convert "
+    "--tokenizer FOLDER, or give prompt_embeds in Python"
 )
 
 
@@ -45,15 +45,15 @@ def as_list(
     return prompts
 
 
-def check_embeds(embeds: Any, width: int, name: str) -> None:
+def check_embeds(embeds: Any, width: int | None, name: str) -> None:
     """Raise RelayError for text embeddings that are not of shape (num, L, ``width``).
 
     Args:
-        width: D of the networks, 0 if none is there to say.
+        width: D of the networks, None if none is there to say.
     """
     if not isinstance(embeds, Tensor):
         raise RelayError(f"{name} of type {type(embeds).__name__}; give a tensor (num, L, D)")
-    if embeds.ndim != 3 or 0 in embeds.shape or embeds.shape[2] != (width or embeds.shape[2]):
+    if embeds.ndim != 3 or 0 in embeds.shape or width not in (None, embeds.shape[2]):
         raise RelayError(
             f"{name} of shape {tuple(embeds.shape)}; this cascade takes (num, L, {width or 'D'}): "
             "prompts, tokens, numbers of a token"

@@ -89,7 +89,7 @@ def objective_of(
             writes=distributed.is_main(),
         )
 
-    return replace(objective, trained={"unet": networks.unet}, export=export)
+    return replace(objective, trained={"unet": networks.unet}, export=export, fixed={})
 
 
 def _objective(

@@ -136,7 +136,7 @@ class Checkpoints:
             for leftover in self.folder.glob(".*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             self._aside().mkdir(parents=True)
-            (self._aside() / RECIPE).write_text(recipe)
+            (self._aside() / RECIPE).write_text(recipe, encoding="utf-8")
         except OSError as error:
             shutil.rmtree(self._aside(), ignore_errors=True)
             return error

@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from relay_diffusion.diffusion import NoiseSchedule, base_loss
-from relay_diffusion.files import link_folder
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.training import distributed
 from relay_diffusion.training.cached import check_prepared, text_is_fixed
 from relay_diffusion.training.draws import Draws
-from relay_diffusion.training.export import EXPORT, of_recipe
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source
 from relay_diffusion.training.latents import context_of, prepared
 from relay_diffusion.training.networks import Networks, save_half
@@ -67,15 +65,12 @@ def base(
     def preview() -> tuple[Tensor, int]:
         return preview_base(recipe, networks, denoiser, source, device)
 
+    fixed = {"text_encoder": text_encoder} if text_is_fixed(recipe) else {}
+
     def export(folder: Path) -> None:
-        # Of gigabytes that stay as they are, one copy is enough.
-        before = recipe.folder / EXPORT
-        kept = text_is_fixed(recipe) and of_recipe(before, recipe)
         save_half(unet, folder / "base_unet")
-        if not kept:
+        if not fixed:
             save_half(text_encoder, folder / "text_encoder")
-        elif distributed.is_main():
-            link_folder(before / "text_encoder", folder / "text_encoder")
         if not distributed.is_main():
             return
         tokenizer.save_pretrained(folder / "tokenizer")
@@ -89,6 +84,7 @@ def base(
         validate=validate,
         preview=preview,
         levels=lambda draws: draw_t(draws, schedule.num_train_steps),
+        fixed=fixed,
     )
 
 

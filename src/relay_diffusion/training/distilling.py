@@ -42,7 +42,7 @@ from relay_diffusion.training.networks import (
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.preview import side_by_side
 from relay_diffusion.training.recipe import Model
-from relay_diffusion.training.redrawing import open_redrawing
+from relay_diffusion.training.redrawing import Redrawing
 from relay_diffusion.training.regression import regression
 from relay_diffusion.training.rounds import DistillRecipe
 from relay_diffusion.training.upscaling import prepared_with_low_resolution
@@ -92,7 +92,8 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     of_student = Denoiser(trained["unet"], schedule, prediction_type)
     of_teacher = Denoiser(teacher, schedule, prediction_type)
 
-    redrawing = open_redrawing(settings.redraw, model, recipe, device)
+    redraw = settings.redraw
+    redrawing = Redrawing(redraw, model, recipe, device) if redraw else None
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
         if not relays:

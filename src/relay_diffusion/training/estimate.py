@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relay_diffusion.models.denoiser import whole_text
@@ -49,16 +52,18 @@ def estimate(recipe: DenoisingRecipe, networks: Networks) -> Estimate:
     return Estimate(
         flops=per_sample * recipe.data.batch_size,
         weights=weights,
-        activations=activation_bytes(recipe, networks),
+        activations=activation_bytes(recipe, networks, fused=True),
     )
 
 
-def activation_bytes(recipe: DenoisingRecipe, networks: Networks) -> int:
+def activation_bytes(recipe: DenoisingRecipe, networks: Networks, fused: bool) -> int:
     """Of one sample between its forward and its backward pass, measured as :func:`estimate` is,
     after :func:`count_weights`.
 
     Counted in the precision of the passes; normalisations keep some of theirs in float32, and
     buffers of the library come on top.
+
+    Args: fused: attention as GPUs have it, in one kernel that keeps no weights of attention.
     """
     _in_precision_of_passes(recipe, networks)
     if recipe.run.activation_checkpointing:
@@ -68,7 +73,28 @@ def activation_bytes(recipe: DenoisingRecipe, networks: Networks) -> int:
         inputs = _inputs(recipe, networks)
         with torch.no_grad():
             fixed = None if learns_text else _context(networks, inputs)
-        return _activation_bytes(lambda: _denoise(networks, inputs, fixed), networks.unet)
+        with _fused_attention() if fused else contextlib.nullcontext():
+            return _activation_bytes(lambda: _denoise(networks, inputs, fixed), networks.unet)
+
+
+def _fused_attention() -> contextlib.AbstractContextManager[Any]:
+    return mock.patch.object(F, "scaled_dot_product_attention", _FusedAttention.of)
+
+
+class _FusedAttention(torch.autograd.Function):
+    """In the place of attention without weights, which keeps what no fused kernel does: a number
+    for each pair of positions."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
+        out = q.new_empty(*q.shape[:-1], v.shape[-1])
+        ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32))
+        return out
+
+    @classmethod
+    def of(cls, q: Tensor, k: Tensor, v: Tensor, *_: Any, **__: Any) -> Tensor:
+        out: Tensor = cls.apply(q, k, v)
+        return out
 
 
 def _in_precision_of_passes(recipe: Recipe, networks: Networks) -> None:
@@ -151,11 +177,11 @@ def describe(recipe: Recipe, weights: Weights, needs: Estimate | None = None) ->
         lines.append(f"# {needs.flops / 1e12:,.4g} TFLOP a step, forward and backward")
     assumed, peak = 0.4, 989e12
     if needs and _on_cpu(recipe):
-        cores = torch.get_num_threads()
+        cores = recipe.run.num_threads or torch.get_num_threads()
         seconds = needs.flops / (_CPU_FLOPS * cores)
         lines.append(
             f"# on {cores} CPU cores: about {seconds:,.2g} s a step, {_time(seconds, recipe)} in "
-            f"all, at {_CPU_FLOPS / 1e12:g} TFLOP/s a core, what an AMD EPYC makes of bfloat16"
+            f"all, at {_CPU_FLOPS / 1e12:g} TFLOP/s a core, what an AMD EPYC made in bfloat16"
         )
     for num_devices in (1, 8, 16, 64):
         if recipe.data.batch_size % (num_devices * recipe.optimizer.accumulate):
@@ -181,7 +207,8 @@ def describe(recipe: Recipe, weights: Weights, needs: Estimate | None = None) ->
 
 
 _CPU_FLOPS = 9e10
-"""Of a core, between what the starter's base and its relay stage are trained at."""
+"""Of a core: between those of the starter's base stage and of its relay, encoding included, by
+their log.jsonl (commits bcd25be, bf6ba42)."""
 
 
 def _on_cpu(recipe: Recipe) -> bool:

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
-from relay_diffusion.config import dump_toml
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import link_folder
 from relay_diffusion.training import distributed
 from relay_diffusion.training.checkpoint import RECIPE, put_folder, reason
+from relay_diffusion.training.networks import save_half
 from relay_diffusion.training.objective import Objective
-from relay_diffusion.training.recipe import Recipe
-
-EXPORT = "export"
-"""Name of its folder in that of the run."""
 
 _STEP = "# weights of step "
-
-
-def of_recipe(folder: Path, recipe: Recipe) -> bool:
-    """Whether there is an export of this very recipe. Every process has to ask."""
-    found = False
-    if distributed.is_main():
-        with contextlib.suppress(OSError):
-            _, _, told = (folder / RECIPE).read_text(encoding="utf-8").partition("\n")
-            found = told == dump_toml(recipe)
-    return distributed.any_of(found)
 
 
 class Export:
@@ -35,6 +21,7 @@ class Export:
         self.folder = folder
         self.objective = objective
         self.recipe = recipe
+        self._placed = False  # by this run, in all processes alike
 
     def lacks(self, step: int) -> bool:
         """Whether it is not there, or of another step. Every process has to ask."""
@@ -54,6 +41,7 @@ class Export:
         Raises: RelayError, in all of them, if it cannot be written; the old one is untouched.
         """
         error = self._put(step) if distributed.is_main() else self._share()
+        self._placed = error is None
         if error is not None:
             raise RelayError(
                 f"{self.folder} not written ({reason(error)}): the old one stays; make room, it is "
@@ -64,6 +52,11 @@ class Export:
         def write(new: Path) -> None:
             distributed.insist_on_no_failure()
             self.objective.export(new)
+            if self._placed:  # of gigabytes that stay as they are, one copy is enough
+                for name in self.objective.fixed:
+                    link_folder(self.folder / name, new / name)
+            else:
+                self._save_fixed(new)
             (new / RECIPE).write_text(f"{_STEP}{step}\n{self.recipe}", encoding="utf-8")
 
         try:
@@ -78,6 +71,12 @@ class Export:
         try:
             distributed.insist_on_no_failure()
             self.objective.export(self.folder)
+            if not self._placed:
+                self._save_fixed(self.folder)
         except distributed.FailedElsewhere as error:
             return error
         return distributed.failure()
+
+    def _save_fixed(self, folder: Path) -> None:
+        for name, module in self.objective.fixed.items():
+            save_half(module, folder / name)

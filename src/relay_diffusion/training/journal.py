@@ -98,7 +98,8 @@ class Journal:
     def report(self, step: int, lr: float) -> dict[str, float]:
         """One line: means since the last report, rate, and time left."""
         means = {name: float(value) / self._steps for name, value in self._sums.items()}
-        seconds = max(time.perf_counter() - self._since - self._aside, 1e-9)
+        since = time.perf_counter() - self._since
+        seconds = max(since - self._aside, 1e-9)
         rate = self._steps / seconds
         self.write(
             step,
@@ -108,7 +109,7 @@ class Journal:
             **self._arithmetic(rate),
             data_share=self._waited / seconds,
             minutes=(time.perf_counter() - self._begun) / 60,
-            minutes_left=(self.num_steps - step) / rate / 60,
+            minutes_left=(self.num_steps - step) * since / self._steps / 60,
         )
         self._bar.set_postfix({name: f"{value:.4g}" for name, value in means.items()})
         self._sums, self._steps, self._waited, self._aside = {}, 0, 0.0, 0.0
@@ -134,7 +135,8 @@ class Journal:
     def say(self, step: int, text: str) -> None:
         """A line of words."""
         self._line({"step": step, "note": text})
-        self._bar.write(f"step {step}: {text}")
+        if self._main:
+            self._bar.write(f"step {step}: {text}")
 
     def pictures(self, step: int, x: Tensor, columns: int) -> None:
         """A grid, as PNG and in TensorBoard. x (N, 3, H, W) in [-1, 1]."""

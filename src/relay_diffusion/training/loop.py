@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relay_diffusion.config import differences, dump_toml
+from relay_diffusion.config import changed_keys, dump_toml
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training import distributed
 from relay_diffusion.training.activations import checkpoint_activations
 from relay_diffusion.training.checkpoint import Checkpoints
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.ema import Ema
-from relay_diffusion.training.export import EXPORT, Export
+from relay_diffusion.training.export import Export
 from relay_diffusion.training.feed import Batch
 from relay_diffusion.training.journal import Journal
 from relay_diffusion.training.objective import Objective
@@ -65,7 +65,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     checkpoints = Checkpoints(recipe.folder / "checkpoints", recipe.checkpoint.keep)
     start, changes = _restore(checkpoints, recipe, state, resume)
 
-    export = Export(recipe.folder / EXPORT, objective, dump_toml(recipe))
+    export = Export(recipe.folder / "export", objective, dump_toml(recipe))
 
     def save() -> None:
         done_steps.fill_(step)
@@ -193,7 +193,12 @@ def _restore(
             "go on with --resume, or give this one another name with --set run.name=..."
         )
     start = checkpoints.load(state) or 0
-    return start, differences(checkpoints.recipe(start), dump_toml(recipe)) if start else []
+    if not start:
+        return 0, []
+    try:
+        return start, changed_keys(checkpoints.recipe(start), dump_toml(recipe))
+    except (OSError, ValueError):
+        return start, ["that of the checkpoint cannot be read"]
 
 
 def _operations(recipe: Recipe, objective: Objective, batch: Batch, row: Tensor) -> int:
@@ -214,18 +219,15 @@ def _insist_on_finite(
 ) -> None:
     """Raises: RelayError if there has been a bad step.
 
-    Args: bad_rows: (batch,) bool, this process's rows whose own loss it was; of none, if only the
-        gradient was bad.
+    Args: bad_rows: (batch,) bool, this process's rows whose own loss it was; none, if only the
+        gradient was bad, which is the whole batch's.
     """
     step = int(bad_step)
     if step < 0:
         return
     rows = distributed.summed(bad_rows.int()).nonzero()[:, 0]
-    what, of_all = "loss", "" if len(rows) else " of the batch"
-    if not len(rows):
-        what, rows = "gradient", torch.arange(len(bad_rows), device=bad_rows.device)
     where = ""
-    if objective.levels is not None:
+    if objective.levels is not None and len(rows):
         draws = Draws(recipe.run.seed, "train", step, rows, recipe.data.batch_size)
         t = objective.levels(draws).tolist()
         where = f", at t = {', '.join(map(str, t[:8]))}" + (" and others" if len(t) > 8 else "")
@@ -233,7 +235,7 @@ def _insist_on_finite(
     steps = checkpoints.steps()
     kept = f"the checkpoint of step {steps[-1]} is good" if steps else "there is no checkpoint yet"
     raise RelayError(
-        f"the {what}{of_all} is not finite at step {step}{where}; {kept}. "
+        f"the {'loss' if len(rows) else 'gradient'} is not finite at step {step}{where}; {kept}. "
         "Lower optimizer.lr, or set run.dtype to float32"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class Objective:
             exactly these samples, so a batch may be split at will.
         export: writes what a cascade has of them, half precision, into a folder; every process
             calls it, and the main one writes.
+        fixed: modules that belong to what is exported and do not change in a run, by the name of
+            their folder.
         validate: -> named figures, on held-out data with fixed noise.
         preview: -> pictures (N, 3, H, W) in [-1, 1] and how many go in a row.
         levels: draws -> (B,), the training index t of each of these samples, to be named when its
@@ -38,3 +40,4 @@ class Objective:
     validate: Callable[[], dict[str, float]]
     preview: Callable[[], tuple[Tensor, int]] | None = None
     levels: Callable[[Draws], Tensor] | None = None
+    fixed: Mapping[str, nn.Module] = field(default_factory=dict)

@@ -278,6 +278,12 @@ class Recipe:
                 f"optimizer.accumulate is {self.optimizer.accumulate}, "
                 f"must divide data.batch_size, which is {self.data.batch_size}"
             )
+        redraw = getattr(getattr(self, "objective", None), "redraw", None)
+        if redraw and self.data.source == "prepared":
+            raise RelayError(
+                "objective.redraw draws small pictures, and prepared data have theirs already: "
+                "leave it out, or train from pictures"
+            )
 
     @property
     def folder(self) -> Path:

@@ -40,29 +40,26 @@ class Redrawing:
     Args:
         settings: of ``recipe``.
         model: with the folders of the run's autoencoder and text encoder.
-    Raises: RelayError if the cascade cannot be read, has another autoencoder or text encoder than
-        the run, or if the recipe trains on prepared data, whose small pictures are made already.
+    Raises: RelayError if the cascade cannot be read, or has another autoencoder or text encoder
+        than the run.
     """
 
     def __init__(
         self, settings: Redraw, model: Model, recipe: Recipe, device: torch.device
     ) -> None:
-        if recipe.data.source == "prepared":
-            raise RelayError(
-                "objective.redraw draws small pictures, and prepared data have theirs already: "
-                "leave it out, or train from pictures"
-            )
         folder = resolve(settings.cascade)
         index, scheduler = read_cascade(folder, "objective.redraw.cascade")
         for part in ("vae", "text_encoder"):
             theirs = part_folder(folder, part)
             own = weights_of(model, part, "objective.redraw.cascade has a trained one")
-            if network_hash(theirs) != network_hash(own):
+            if theirs.resolve() != own.resolve() and network_hash(theirs) != network_hash(own):
                 raise RelayError(
                     f"objective.redraw.cascade, {settings.cascade}, has another {part} than "
                     f"model.{part}: give a cascade of the same"
                 )
-        unet = open_base(folder, torch.bfloat16 if recipe.run.dtype == "bfloat16" else None)
+        unet = open_base(
+            folder, torch.bfloat16 if recipe.run.dtype == "bfloat16" else torch.float32
+        )
         place(unet, recipe.run, device)
         freeze(unet)
         self.settings = settings
@@ -99,7 +96,7 @@ class Redrawing:
         strength = low + (high - low) * draws.uniform("strength")
         first = num_steps - (strength * num_steps).round().clamp(1, num_steps).long()
         sigmas = self.sigmas.to(z)
-        z = z + sigmas[first][:, None, None, None] * draws.normal("redraw", *z.shape[1:])
+        z = z + sigmas[first][:, None, None, None] * draws.normal("redraw_noise", *z.shape[1:])
         for i in range(int(first.min()), num_steps):
             rows = (first <= i).nonzero()[:, 0]
             denoise = self._guided(context[rows], vector[rows])
@@ -107,20 +104,23 @@ class Redrawing:
             z[rows] = relay_step(z[rows], denoised, None, sigmas[i], sigmas[i + 1], 0.0, 0.0)
         return z
 
-    def hook(
-        self, chosen: Tensor, context: Tensor, vector: Tensor, draws: Draws
+    def redrawn_where(
+        self, chosen: Tensor, context: Tensor, draws: Draws
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """For ``models.low_resolution``: (latents of small pictures, which of the batch they are)
         -> the same, redrawn where ``chosen``, (B,) bool.
 
-        Args: context, vector, draws: as of :meth:`redraw`, of the whole batch.
+        Args: context, draws: as of :meth:`redraw`, of the whole batch.
         """
 
         def redrawn(z: Tensor, rows: Tensor) -> Tensor:
             own = chosen[rows].nonzero()[:, 0]
             if len(own):
                 of = rows[own]
-                z[own] = self.redraw(z[own], context[of], vector[of], draws.of_rows(of))
+                height, width = (8 * side for side in z.shape[-2:])
+                # As a pipeline tells the base stage of what it is to draw.
+                vector = z.new_tensor([height, width, 0, 0, height, width]).expand(len(of), 6)
+                z[own] = self.redraw(z[own], context[of], vector, draws.of_rows(of))
             return z
 
         return redrawn
@@ -132,29 +132,18 @@ class Redrawing:
         return guided(self.denoiser(both, torch.cat([vector, vector])), self.scale)
 
 
-def open_redrawing(
-    settings: Redraw | None, model: Model, recipe: Recipe, device: torch.device
-) -> Redrawing | None:
-    """None where nothing is redrawn; else as :class:`Redrawing`."""
-    return Redrawing(settings, model, recipe, device) if settings is not None else None
-
-
-def open_base(folder: Path, dtype: torch.dtype | None = None) -> Any:
-    """The base stage of a cascade, or under ``torch.device("meta")`` its shapes.
-
-    Args: dtype: None is float32.
-    """
+def open_base(folder: Path, dtype: torch.dtype) -> Any:
+    """The base stage of a cascade, also one that is stored as a difference."""
     own, of = part_folder(folder, _PART), differences(folder).get(_PART)
-    if of is None:
-        unet = build_unet(str(own), 0, 0, "objective.redraw.cascade")
-        return unet if dtype is None else unet.to(dtype)
-    if torch.get_default_device().type == "meta":
-        return UNet2DConditionModel.from_config(read_json(folder, own / "config.json"))
-    return open_low_rank(own, of, dtype or torch.float32)
+    if of is not None:
+        return open_low_rank(own, of, dtype)
+    return build_unet(str(own), 0, 0, "objective.redraw.cascade").to(dtype)
 
 
 def redraw_bytes(settings: Redraw, half: bool) -> int:
     """What its base stage takes of a device's memory."""
+    folder = resolve(settings.cascade)
+    config = read_json(folder, part_folder(folder, _PART) / "config.json")
     with torch.device("meta"):
-        unet = open_base(resolve(settings.cascade))
+        unet: Any = UNet2DConditionModel.from_config(config)
     return (2 if half else 4) * sum(parameter.numel() for parameter in unet.parameters())

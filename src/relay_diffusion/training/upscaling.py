@@ -29,7 +29,7 @@ from relay_diffusion.training.networks import Networks, save_half
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.preview import preview_upscaling
 from relay_diffusion.training.recipe import ConcatRecipe, RelayRecipe
-from relay_diffusion.training.redrawing import Redrawing, open_redrawing
+from relay_diffusion.training.redrawing import Redrawing
 
 
 def relay(
@@ -98,7 +98,8 @@ def _upscaling(
     check_prepared(recipe.data, recipe.model, tokenizer, fixed_text=True, low_resolution=True)
 
     settings = recipe.objective
-    redrawing = open_redrawing(settings.redraw, recipe.model, recipe, device)
+    redraw = settings.redraw
+    redrawing = Redrawing(redraw, recipe.model, recipe, device) if redraw else None
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
         share, max_tokens = settings.through_vae, recipe.model.max_tokens
@@ -140,7 +141,7 @@ def prepared_with_low_resolution(
     if redrawing is not None:
         chosen = redrawing.chosen(pictures, draws)
         passes |= chosen
-        context, vector = context_of(networks.text_encoder, batch), batch["time_ids"] / 2
-        redrawn = redrawing.hook(chosen, context, vector, draws)
+        context = context_of(networks.text_encoder, batch)
+        redrawn = redrawing.redrawn_where(chosen, context, draws)
     z_lr = low_resolution_latents(networks, pictures, passes, device, redrawn)
     return {**batch, "z_lr": z_lr}

@@ -91,10 +91,12 @@ class Collection:
             where = f"; listed in {path}"
         except OSError:
             where = f"; the first is {self.bad[0]}"
-        num = len(self.bad) - len(self.records.broken()) - len(self.records.bad_lines())
-        log.warning(
-            "left out %d of %d pictures: %s%s", num, len(self.records), self._counts(), where
-        )
+        lost = len(self.records.broken()) + len(self.records.bad_lines())
+        if num := len(self.bad) - lost:
+            counts, of = self._counts(), len(self.records)
+            log.warning("left out %d of %d pictures: %s%s", num, of, counts, where)
+        else:  # no picture is known to be missing for it
+            log.warning("%s%s", self._counts(), where)
 
 
 def open_collection(

@@ -126,7 +126,10 @@ class Line:
 
 
 def table_lines(folder: Path, table: str) -> Iterator[Line]:
-    """Raises: RelayError if the file cannot be read; at its end, if no line is a row."""
+    """The lines of a table of captions that are not blank, rows and faulty ones, in order.
+
+    Raises: RelayError if the file cannot be read, or, after the last line, if none was a row.
+    """
     try:
         lines = (folder / table).read_bytes().split(b"\n")
     except OSError as error:

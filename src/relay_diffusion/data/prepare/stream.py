@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ class PreparedBatch:
         z_lr, z_lr_through: as ``z_0``, of the low-resolution picture enlarged, without and with a
             pass through the autoencoder; None if they were not kept.
         embeddings: (B, L, D) float16 of ``input_ids``; None if not kept, or not asked for.
+        whole: False for windows of larger pictures.
     """
 
     z_0: Tensor
@@ -49,7 +50,7 @@ class PreparedBatch:
     z_lr: Tensor | None = None
     z_lr_through: Tensor | None = None
     embeddings: Tensor | None = None
-    whole: ClassVar[bool] = True  # no windows of pictures are prepared
+    whole: bool = True
 
     @property
     def x(self) -> Tensor:
@@ -120,6 +121,7 @@ class PreparedStream:
             z_lr=stacked(Z_LR) if self.low_resolution else None,
             z_lr_through=stacked(Z_LR_THROUGH) if self.low_resolution else None,
             embeddings=of_fields(embeddings_of) if self.embeddings else None,
+            whole=self.prepared.manifest.settings.crop == 0,
         )
 
     def draw(self, described: PreparedBatch) -> PreparedBatch:
