@@ -153,7 +153,7 @@ def test_a_cascade_without_a_tokenizer_says_what_to_do(
     arguments = ["generate", "a fox", "--model", str(copy), "--out", str(tmp_path / "out")]
     assert main([*arguments, "--device", "cpu", *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "this cascade has no tokenizer: convert it again" in line
+    assert "this cascade has no tokenizer, or was opened without it: convert it again" in line
 
 
 @pytest.mark.parametrize(

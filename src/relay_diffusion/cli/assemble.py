@@ -56,6 +56,12 @@ def assemble(
     from relay_diffusion.pipelines.components import CascadeComponents, cascade_settings
 
     quiet_libraries()
+    config = apply_overrides({}, set_ or ())
+    allowed = [name for name in cascade_settings() if name != "shares"]
+    unknown = [name for name in config if name not in allowed]
+    if unknown:
+        raise RelayError(f"--set {unknown[0]}: a cascade has {', '.join(allowed)}")
+    config = arguments_for(CascadeComponents.__init__, config)
     exports = [("--base", base, "base_unet"), ("--relay", relay, "relay_unet")]
     if autoencoder is not None:
         exports.append(("--autoencoder", autoencoder, "vae"))
@@ -66,12 +72,6 @@ def assemble(
                 f"{option} {folder} {lacks}: give the export folder of a run of relay train, such "
                 "as runs/NAME/export"
             )
-    config = apply_overrides({}, set_ or ())
-    allowed = [name for name in cascade_settings() if name != "shares"]
-    unknown = [name for name in config if name not in allowed]
-    if unknown:
-        raise RelayError(f"--set {unknown[0]}: a cascade has {', '.join(allowed)}")
-    config = arguments_for(CascadeComponents.__init__, config)
     if world is not None:
         config.setdefault("known_words", sorted(words_of(World.by_name(world))))
         config = {"world": world, "expander": "scenes", **config}
