@@ -61,9 +61,7 @@ def test_a_negative_prompt_is_remarked_on_as_one(
 
 def test_a_cascade_without_a_tokenizer_says_what_to_do(cascade_folder: Any) -> None:
     pipe = RelayPipeline.from_pretrained(cascade_folder, tokenizer=None)
-    with pytest.raises(
-        RelayError, match=r"has no tokenizer, or .* --tokenizer FOLDER, or give"
-    ):
+    with pytest.raises(RelayError, match=r"has no tokenizer, or .* --tokenizer FOLDER, or give"):
         pipe(PROMPT)
 
 
