@@ -25,11 +25,6 @@ from tests.data.drawn import Drawn, drawn, encoded, picture, write_folder
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8))
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def decoded(data: bytes) -> Image.Image:
     return decode(io.BytesIO(data))
 

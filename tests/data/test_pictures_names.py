@@ -32,11 +32,6 @@ NOT_UTF8 = os.fsdecode(b"caf\xe9")
 KEY = r"caf\udce9"
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def captions(records: Records) -> dict[str, dict[str, str]]:
     return {records.key(i): records.texts(i).captions for i in range(len(records))}
 

@@ -25,11 +25,6 @@ from tests.data.drawn import (
 )
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def as_drawn(records: Records) -> list[Drawn]:
     read = [records.read(i) for i in range(len(records))]
     return [Drawn(record.key, record.picture, record.texts.captions) for record in read]

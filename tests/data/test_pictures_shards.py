@@ -24,11 +24,6 @@ from relay_diffusion.errors import RelayError
 from tests.data.drawn import drawn, encoded, write_shards
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def keys(folder: Path) -> list[str]:
     records = open_records(str(folder))
     return [records.key(i) for i in range(len(records))]

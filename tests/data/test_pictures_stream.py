@@ -20,11 +20,6 @@ from relay_diffusion.errors import RelayError
 from tests.data.drawn import Drawn, drawn, encoded, picture, write_folder, write_shards
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "data", drawn(30))

@@ -23,11 +23,6 @@ from tests.data.drawn import (
 )
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.mark.parametrize("form", ["json", "jsonl", "shards", "parquet", "dataset"])
 def test_half_a_surrogate_pair_is_a_fault_of_its_picture(form: str, tmp_path: Path) -> None:
     records = [*drawn(3), Drawn("half", encoded(picture(9, 40, 40)), {"caption": "a fox \ud800"})]
