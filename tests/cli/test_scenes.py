@@ -50,3 +50,26 @@ def test_an_atlas_is_refused_in_one_line(
     assert main(["scenes", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{place} cannot be written: " in line
+
+
+@pytest.mark.parametrize(
+    ("option", "place", "message"),
+    [
+        ("--sheet", "sheet.nonsense", "unknown file extension: .nonsense; name a .png"),
+        ("--pictures", "pictures", "relay: there is no subject 'nonsense' in the world"),
+    ],
+)
+def test_what_is_no_fault_of_the_place_is_not_blamed_on_it(
+    option: str,
+    place: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Atlas, "load", lambda path, subjects: shapes_atlas(list(subjects)))
+    arguments = ["--world", "small", "--num", "2", "--size", "32", "--subject", "nonsense"]
+    assert main(["scenes", *arguments, option, str(tmp_path / place)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (tmp_path / place).exists()

@@ -77,7 +77,10 @@ def scenes(
         picture = contact_sheet(batch.x, batch.captions, columns)
         with _writing_to(sheet):
             sheet.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(sheet)
+            try:
+                picture.save(sheet)
+            except ValueError as error:  # its suffix is no picture's
+                raise RelayError(f"{sheet} cannot be written: {error}; name a .png") from error
         typer.echo(str(sheet))
     if pictures is not None:
         with _writing_to(pictures):
@@ -90,8 +93,6 @@ def _writing_to(path: Path) -> Iterator[None]:
     """Raise RelayError for what cannot be written there."""
     try:
         yield
-    except ValueError as error:  # a suffix that is no picture's
-        raise RelayError(f"{path} cannot be written: {error}; name a .png") from error
     except OSError as error:
         reason = error.strerror or error
         raise RelayError(f"{path} cannot be written: {reason}; give another place") from error
