@@ -1,11 +1,14 @@
 """Networks of the released sizes with random weights: pictures, and steps of training, on one GPU.
 
-    python benchmarks/full_size.py [--only pictures|training] [--set run.compile=false ...]
+    python benchmarks/full_size.py [--only pictures|training] [--recipe full_relay ...]
+        [--set run.compile=false ...]
     python benchmarks/full_size.py --tiny     # the same path with tiny networks, on a CPU too
 
 Pictures: one at a time through ``RelayPipeline``, text encoder (T5-XXL) and autoencoder included,
 from the prompt to the pixels, after a call of one step a stage. The run in 4 + 1 steps is that of
-distilled networks, which have guidance embedded; the others evaluate every step twice.
+distilled networks, which have guidance embedded; the others evaluate every step twice. Beside them
+a network of SDXL's size makes 1024x1024 in one stage, through diffusers' pipeline and in its
+favour: its text embeddings are given, and its autoencoder runs in bfloat16.
 
 Training: ten steps of ``recipes/full_*.toml``, after ten others, on random pictures that are
 encoded once, as with prepared data; in place of the text encoder, whose embeddings would be
@@ -31,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from training_loop import Noise
 
 from relay_diffusion.data.scenes.words import build_tokenizer
@@ -73,6 +77,25 @@ TINY = (
     "model.unet.attention_head_dim=[1, 1, 1]",
     "run.compile=false",
 )
+SDXL = {
+    "sample_size": 128,
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "transformer_layers_per_block": [1, 2, 10],
+    "attention_head_dim": [5, 10, 20],
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+"""Of its UNet, as published (arXiv:2307.01952): 2.57 billion parameters."""
+SDXL_TINY = {
+    "block_out_channels": [32, 64, 64],
+    "transformer_layers_per_block": [1, 1, 1],
+    "attention_head_dim": [1, 1, 1],
+}
 ONE_LAYER = {"d_kv": 8, "d_ff": 8, "num_layers": 1, "num_heads": 1}
 
 
@@ -91,6 +114,13 @@ def pictures(model: Any, shrink: int, device: torch.device) -> None:
                     print_row(f"{side}x{side}", f"{base} + {relay}", *figures)
         del pipe, make, call
         free()
+    call = sdxl(model, shrink, device)
+    call(num_inference_steps=1)
+    side = SIZES[0] // shrink
+    figures = timed(partial(call, num_inference_steps=50), device)
+    print_row(f"{side}x{side}", "SDXL's size, 50", *figures)
+    del call
+    free()
 
 
 def cascade(
@@ -123,6 +153,38 @@ def cascade(
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def sdxl(model: Any, shrink: int, device: torch.device) -> Callable[..., Any]:
+    """Makes one picture by a network of SDXL's size.
+
+    Args: model: of a recipe, for the autoencoder, which is SDXL's.
+    """
+    dtype = pick_dtype("auto", device)
+    with device:
+        unet: Any = UNet2DConditionModel(**{**SDXL, **(SDXL_TINY if shrink > 1 else {})})
+        vae = build_vae(model.vae).to(dtype).eval()
+        words, pooled = torch.randn(1, 77, 2048, dtype=dtype), torch.randn(1, 1280, dtype=dtype)
+    pipe = StableDiffusionXLPipeline(
+        vae=vae,
+        unet=torch.nn.Module.to(unet, dtype).eval(),
+        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear"),
+        text_encoder=None,
+        text_encoder_2=None,
+        tokenizer=None,
+        tokenizer_2=None,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return partial(
+        pipe,
+        prompt_embeds=words,
+        negative_prompt_embeds=torch.zeros_like(words),
+        pooled_prompt_embeds=pooled,
+        negative_pooled_prompt_embeds=torch.zeros_like(pooled),
+        height=SIZES[0] // shrink,
+        width=SIZES[0] // shrink,
+        output_type="pt",
+    )
 
 
 def timed(call: Callable[..., Any], device: torch.device) -> list[str]:
@@ -229,6 +291,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tiny", action="store_true", help="tiny networks, on a CPU too")
     parser.add_argument("--only", choices=("pictures", "training"))
+    parser.add_argument("--recipe", action="append", choices=NAMES, help="to train; all of them")
     parser.add_argument("--set", action="append", default=[], help="override of the recipes")
     arguments = parser.parse_args()
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -241,7 +304,7 @@ def main() -> None:
     quiet_libraries()
     overrides = [*(TINY if arguments.tiny else ()), *arguments.set]
     recipes = {}
-    for name in NAMES:
+    for name in arguments.recipe or NAMES:
         recipe = read_recipe(RECIPES / f"{name}.toml", overrides)
         recipes[name] = replace(recipe, model=replace(recipe.model, tokenizer="", init_from={}))
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -249,7 +312,7 @@ def main() -> None:
     print(f"{where}, torch {torch.__version__}, {what}\n")
     shrink = SHRINK if arguments.tiny else 1
     if arguments.only != "training":
-        pictures(recipes["full_base_512"].model, shrink, device)
+        pictures(next(iter(recipes.values())).model, shrink, device)
         print()
     if arguments.only != "pictures":
         training(recipes, shrink, device)
