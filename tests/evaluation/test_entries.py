@@ -26,6 +26,8 @@ def test_a_model_has_the_options_of_the_run_and_its_own() -> None:
     quick = Entry.parse("quick=runs/fast/export@steps=8,guidance=3.5", defaults=DEFAULTS)
     assert (quick.label, quick.source) == ("quick", "runs/fast/export")
     assert quick.options == {"steps": 8, "guidance": 3.5, "size": (256, 256)}
+    relay = Entry.parse("starter@relay_guidance=2", defaults={"guidance": 3.0})
+    assert relay.options == {"guidance": 3.0, "relay_guidance": 2.0}
     assert Entry.parse("runs/fast@steps=8").label == "fast steps=8"
     assert Entry.parse("runs/fast@steps=8").folder_name == "fast-steps-8"
 
@@ -58,6 +60,8 @@ def test_a_peer_may_name_its_class_and_has_settings_of_its_own() -> None:
     assert (peer.source, peer.class_name) == ("my/folder", "StableDiffusionXLPipeline")
     assert peer.options == {"size": (64, 32)}
     assert Entry.parse("sdxl", is_peer=True).options == {}
+    with pytest.raises(RelayError, match="sets 'relay_guidance'; after @ stand steps, guidance,"):
+        Entry.parse("sdxl@relay_guidance=2", is_peer=True)
 
 
 @pytest.mark.parametrize(

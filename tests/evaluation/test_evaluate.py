@@ -221,6 +221,20 @@ def test_an_expanded_prompt_is_kept_beside_what_was_typed(tmp_path: Path) -> Non
     assert painter.resolved["expand"] is True
 
 
+@pytest.mark.parametrize(
+    ("options", "scales"),
+    [("", (7.5, 1.5)), (",guidance=3", (3.0, 1.5)), (",guidance=3,relay_guidance=2", (3.0, 2.0))],
+)
+def test_the_relays_guidance_is_kept(
+    options: str, scales: tuple[float, float], tmp_path: Path
+) -> None:
+    tiny_cascade(relay_guidance_scale=1.5).save_pretrained(tmp_path)
+    painter = CascadePainter(Entry.parse(f"{tmp_path}@size=64,steps=2{options}"), Where(CPU))
+    painter.paint(["a fox"], [5])
+    for record in (painter.resolved, painter.record("a fox", 5, "a fox").values):
+        assert (record["guidance_scale"], record["relay_guidance_scale"]) == scales
+
+
 def test_with_and_without_expansion_in_one_run(
     cascade_folder: Path, judge_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

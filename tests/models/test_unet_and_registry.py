@@ -90,9 +90,15 @@ def test_relay_models_lists_size_settings_and_description(
     assert "starter" in line and "3 MB" in line and "128x128" in line
     assert "4 + 1 steps, guidance 4.5 (1 to 5), euler" in line
     index = json.loads((installed / "model_index.json").read_text())
-    (installed / "model_index.json").write_text(json.dumps({**index, "guidance_range": None}))
-    assert main(["models"]) == 0
-    assert "guidance 4.5, euler" in capsys.readouterr().out
+    for changes, told in (
+        ({"guidance_range": None}, "guidance 4.5, euler"),
+        ({"guidance_range": None, "relay_guidance_scale": 2}, "guidance 4.5 + 2, euler"),
+        ({"relay_guidance_scale": 2.0}, "guidance 4.5 (1 to 5) + 2 (1 to 5), euler"),
+        ({"relay_guidance_range": [2.0, 9.0]}, "guidance 4.5 (1 to 5) + 4.5 (2 to 9), euler"),
+    ):
+        (installed / "model_index.json").write_text(json.dumps({**index, **changes}))
+        assert main(["models"]) == 0
+        assert told in capsys.readouterr().out
     for file in sorted(installed.rglob("*"), reverse=True):
         file.unlink() if file.is_file() else file.rmdir()
     installed.rmdir()

@@ -165,6 +165,7 @@ def test_a_part_may_be_left_out_on_purpose(broken: Path) -> None:
         ({"relay_start": 500}, "relay_start is 500, must be a list"),
         ({"base_size": None}, "base_size is None, must be int"),
         ({"max_tokens": "8"}, "max_tokens is '8', must be int"),
+        ({"relay_guidance_scale": "2"}, "relay_guidance_scale is '2', must be float"),
     ],
 )
 def test_settings_of_another_type_are_named(

@@ -66,7 +66,7 @@ def test_embedded_guidance_runs_one_half_and_is_heard(
 
 
 def test_guidance_outside_the_distilled_range_is_refused(distilled: RelayPipeline) -> None:
-    with pytest.raises(RelayError, match=r"guidance 12 is outside the range .*: 2 to 9"):
+    with pytest.raises(RelayError, match=r"guidance 12 is outside .* the base network .*: 2 to 9"):
         distilled(PROMPT, guidance_scale=12)
 
 

@@ -30,6 +30,7 @@ PARAMETERS = Parameters(
     dtype="float32",
     low_memory=False,
     version="0.1.0",
+    relay_guidance_scale=2.0,
 )
 
 
@@ -40,8 +41,23 @@ def test_parameters_survive_the_file(tmp_path: Path) -> None:
     assert read_parameters(path) == PARAMETERS
     with Image.open(path) as saved:
         assert saved.tobytes() == image.tobytes()
-        assert saved.text["parameters"].startswith("ein Fuchs, 狐狸, «лиса»\nNegative prompt: blur")
+        readable = saved.text["parameters"]
+    assert readable.startswith("ein Fuchs, 狐狸, «лиса»\nNegative prompt: blur")
+    assert "CFG scale: 7.5, Relay CFG scale: 2, Seed" in readable
     assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
+
+
+@pytest.mark.parametrize("kept", [{}, {"relay_guidance_scale": None}])
+def test_before_the_relay_had_a_scale_of_its_own_there_was_one_for_both(
+    tmp_path: Path, kept: dict[str, None]
+) -> None:
+    record = {**asdict(PARAMETERS), **kept}
+    if not kept:
+        del record["relay_guidance_scale"]
+    save_picture(Image.new("RGB", (4, 4)), tmp_path / "picture.png", record, "")
+    read = read_parameters(tmp_path / "picture.png")
+    assert read.relay_guidance_scale == read.guidance_scale == 7.5
+    assert "CFG scale: 7.5, Seed" in read.to_text()
 
 
 def test_a_picture_that_could_not_be_written_leaves_nothing(tmp_path: Path) -> None:

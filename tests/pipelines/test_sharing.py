@@ -217,22 +217,46 @@ def test_students_bring_their_settings(tmp_path: Path) -> None:
         "num_relay_steps": 1,
         "trained_relay_steps": 1,
         "relay_start": [200],
-        "guidance_range": [2.0, 8.0],
+        "guidance_range": [1.0, 8.0],
+        "relay_guidance_range": [2.0, 9.0],
         "guidance_scale": 7.5,
     }
-    for scale, brought in ((12.0, 8.0), (1.0, 2.0)):
-        assert distilled_defaults(*students, guidance_scale=scale)["guidance_scale"] == brought
     assert distilled_defaults(tmp_path, tmp_path, guidance_scale=7.5) == {}
 
 
-def test_students_without_a_scale_in_common_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("scale", "relay_scale", "brought", "relay_brought"),
+    [
+        (2.0, None, 2.0, None),  # known to both
+        (5.0, None, 5.0, 3.0),
+        (12.0, None, 8.0, 3.0),
+        (5.0, 2.0, 5.0, 2.0),
+        (5.0, 7.0, 5.0, 3.0),
+        (2.0, 0.5, 2.0, 1.0),
+    ],
+)
+def test_a_default_scale_is_brought_into_the_range_of_its_stage(
+    scale: float,
+    relay_scale: float | None,
+    brought: float,
+    relay_brought: float | None,
+    tmp_path: Path,
+) -> None:
     students = exports(
         tmp_path,
-        base={"num_steps": 4, "guidance": [1.0, 3.0]},
-        relay={"num_steps": 1, "guidance": [4.0, 8.0], "start": 200},
+        base={"num_steps": 4, "guidance": [1.0, 8.0]},
+        relay={"num_steps": 1, "guidance": [1.0, 3.0], "start": 200},
     )
-    with pytest.raises(RelayError, match=r"guidance 1 to 3, the relay for 4 to 8: distil one"):
-        distilled_defaults(*students, guidance_scale=3.0)
+    defaults = distilled_defaults(*students, scale, relay_scale)
+    assert defaults["guidance_scale"] == brought
+    assert defaults.get("relay_guidance_scale") == relay_brought
+
+
+def test_of_a_stage_that_is_no_student_nothing_is_said(tmp_path: Path) -> None:
+    (relay,) = exports(tmp_path, relay={"num_steps": 1, "guidance": [1.0, 3.0], "start": 200})
+    defaults = distilled_defaults(tmp_path, relay, guidance_scale=7.5)
+    assert "guidance_scale" not in defaults and "guidance_range" not in defaults
+    assert defaults["relay_guidance_scale"] == 3.0
 
 
 def test_students_of_another_prediction_type_are_refused(

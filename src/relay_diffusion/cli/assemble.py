@@ -88,8 +88,10 @@ def assemble(
     else:
         lender = related(out, shares)
         kept = read_index(lender)
+        wanted = {**kept, **config}
+        scales = wanted.get("guidance_scale", 7.5), wanted.get("relay_guidance_scale")
         config = {name: kept[name] for name in allowed if name in kept} | {
-            **distilled_defaults(base, relay, kept.get("guidance_scale", 7.5)),
+            **distilled_defaults(base, relay, *scales),
             "fast_sibling": None,
             **config,
         }

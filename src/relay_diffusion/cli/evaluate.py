@@ -57,6 +57,9 @@ def evaluate(
     steps: Annotated[int | None, typer.Option(help="Base steps of models.")] = None,
     relay_steps: Annotated[int | None, typer.Option(help="Relay steps of models.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale of models.")] = None,
+    relay_guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale of models' relay stages.")
+    ] = None,
     solver: Annotated[str | None, typer.Option(help="euler or multistep.")] = None,
     eta: Annotated[float | None, typer.Option(help="Fresh noise per step, 0 to 1.")] = None,
     expand: Annotated[
@@ -111,6 +114,7 @@ def evaluate(
         "steps": steps,
         "relay_steps": relay_steps,
         "guidance": guidance,
+        "relay_guidance": relay_guidance,
         "solver": solver,
         "eta": eta,
         "size": size,

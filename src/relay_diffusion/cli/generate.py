@@ -16,7 +16,14 @@ from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
 from relay_diffusion.cli.starting import open_image
 from relay_diffusion.errors import RelayError
 
-OF_THE_MODEL = ("num_inference_steps", "num_relay_steps", "guidance_scale", "solver", "eta")
+OF_THE_MODEL = (
+    "num_inference_steps",
+    "num_relay_steps",
+    "guidance_scale",
+    "relay_guidance_scale",
+    "solver",
+    "eta",
+)
 """Parameters of a picture that another model has its own of."""
 
 LAST_SEED = 2**63 - 1
@@ -51,6 +58,12 @@ def generate(
         float | None,
         typer.Option(
             help="How closely to follow the prompt; 1 is unguided. (default: the cascade's own)"
+        ),
+    ] = None,
+    relay_guidance: Annotated[
+        float | None,
+        typer.Option(
+            help="The same of relay stages. (default: the cascade's own, else that of --guidance)"
         ),
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What to stay away from.")] = None,
@@ -129,6 +142,9 @@ def generate(
         model = fast_sibling(model or (before.model if before else "starter"))
     # None is left open: the parameters of --from fill it, then the defaults of the cascade.
     its_own = OF_THE_MODEL if before and model and not same_cascade(model, before.model) else ()
+    if before and not its_own and before.relay_guidance_scale == before.guidance_scale:
+        # The relay followed the base stage, and does so again.
+        relay_guidance = guidance if relay_guidance is None else relay_guidance
     given: dict[str, Any] = {
         "model": model,
         "width": width,
@@ -138,6 +154,7 @@ def generate(
         "num_inference_steps": steps,
         "num_relay_steps": relay_steps,
         "guidance_scale": guidance,
+        "relay_guidance_scale": relay_guidance,
         "solver": solver,
         "eta": eta,
         "strength": strength,
@@ -187,6 +204,7 @@ def generate(
         num_inference_steps=given["num_inference_steps"],
         num_relay_steps=given["num_relay_steps"],
         guidance_scale=given["guidance_scale"],
+        relay_guidance_scale=given["relay_guidance_scale"],
         solver=given["solver"],
         eta=given["eta"] or 0.0,
     )
@@ -211,6 +229,7 @@ def generate(
             num_inference_steps=sampling.num_inference_steps,
             num_relay_steps=sampling.num_relay_steps,
             guidance_scale=sampling.guidance_scale,
+            relay_guidance_scale=sampling.relay_guidance_scale,
             solver=sampling.solver,
             eta=sampling.eta,
             generator=[torch.Generator().manual_seed(own_seed)],
@@ -236,6 +255,7 @@ def generate(
             adapters=used(adapters),
             image=start[1] if start else None,
             strength=share if start else None,
+            relay_guidance_scale=sampling.relay_guidance_scale,
         )
         path = folder.next(f"{text[:60]} seed {own_seed}")
         save_picture(picture, path, asdict(parameters), parameters.to_text())

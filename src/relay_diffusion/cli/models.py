@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -12,8 +12,8 @@ from relay_diffusion.models.registry import list_cascades
 
 def models() -> None:
     """List the cascades that can be named, each with its own base size, steps (base stage + each
-    doubling), guidance (in brackets the range it was distilled for) and solver; --model takes
-    folders and hub ids as well."""
+    doubling), guidance (base stage + each doubling, or one for all; in brackets the range it was
+    distilled for) and solver; --model takes folders and hub ids as well."""
     for cascade in list_cascades():
         told = "not installed"
         if cascade.index:
@@ -22,9 +22,16 @@ def models() -> None:
 
 
 def _settings(index: Mapping[str, Any]) -> str:
-    side, known = index["base_size"], index["guidance_range"]
-    among = f" ({known[0]:g} to {known[1]:g})" if known else ""
+    side, scale, known = index["base_size"], index["guidance_scale"], index["guidance_range"]
+    base = _guidance(scale, known)
+    # Folders from before the relay had guidance of its own do not have these keys.
+    relay_scale, relay_known = index.get("relay_guidance_scale"), index.get("relay_guidance_range")
+    relay = _guidance(scale if relay_scale is None else relay_scale, relay_known or known)
     return (
         f"base {side}x{side}, {index['num_inference_steps']} + {index['num_relay_steps']} steps, "
-        f"guidance {index['guidance_scale']:g}{among}, {index['solver']}"
+        f"guidance {base if relay == base else f'{base} + {relay}'}, {index['solver']}"
     )
+
+
+def _guidance(scale: float, known: Sequence[float] | None) -> str:
+    return f"{scale:g} ({known[0]:g} to {known[1]:g})" if known else f"{scale:g}"

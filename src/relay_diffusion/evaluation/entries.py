@@ -17,6 +17,7 @@ _OPTIONS: dict[str, Callable[[str], Any]] = {
     "steps": int,
     "relay_steps": int,
     "guidance": float,
+    "relay_guidance": float,
     "solver": str,
     "eta": float,
     "size": str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,15 +143,17 @@ def _insist_on_teachers(owner: Path, **students: Path) -> None:
             )
 
 
-def distilled_defaults(base: Path, relay: Path, guidance_scale: float) -> dict[str, Any]:
+def distilled_defaults(
+    base: Path, relay: Path, guidance_scale: float, relay_guidance_scale: float | None = None
+) -> dict[str, Any]:
     """The defaults that go with students, from what distillation wrote beside them: their steps,
     the relay's start level, the solver that they were taught the steps of, and the range of
-    guidance that both know.
+    guidance that each knows.
 
     Args:
         base, relay: export folders of the two runs; one that is of no student says nothing.
-        guidance_scale: default of the teacher, brought into that range.
-    Raises: RelayError if the two know no scale in common.
+        guidance_scale, relay_guidance_scale: defaults of the teachers, brought into those ranges.
+            A relay without one, None, gets it only if the base stage's is outside its range.
     """
     notes = {
         stage: read_note(run, STUDENT_NOTE) for stage, run in (("base", base), ("relay", relay))
@@ -163,17 +166,19 @@ def distilled_defaults(base: Path, relay: Path, guidance_scale: float) -> dict[s
         if stage in told:
             steps = told[stage]["num_steps"]
             defaults |= {name: steps, f"trained_{stage}_steps": steps}
+    if "base" in told:
+        known = told["base"]["guidance"]
+        guidance_scale = _within(known, guidance_scale)
+        defaults |= {"guidance_range": known, "guidance_scale": guidance_scale}
     if "relay" in told:
-        defaults["relay_start"] = [told["relay"]["start"]]
-    ranges = [one["guidance"] for one in told.values()]
-    low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
-    if low > high:
-        (base_low, base_high), (relay_low, relay_high) = ranges
-        raise RelayError(
-            f"the base was distilled for guidance {base_low:g} to {base_high:g}, the relay for "
-            f"{relay_low:g} to {relay_high:g}: distil one of them again, with a range that "
-            "overlaps the other's"
-        )
-    defaults["guidance_range"] = [low, high]
-    defaults["guidance_scale"] = min(max(guidance_scale, low), high)
+        known = told["relay"]["guidance"]
+        defaults |= {"relay_start": [told["relay"]["start"]], "relay_guidance_range": known}
+        in_force = guidance_scale if relay_guidance_scale is None else relay_guidance_scale
+        if relay_guidance_scale is not None or _within(known, in_force) != in_force:
+            defaults["relay_guidance_scale"] = _within(known, in_force)
     return defaults
+
+
+def _within(known: Sequence[float], scale: float) -> float:
+    low, high = known
+    return min(max(scale, low), high)

@@ -64,6 +64,7 @@ class RelayPipeline(AdaptedComponents):
         num_inference_steps: int | None = None,
         num_relay_steps: int | None = None,
         guidance_scale: float | None = None,
+        relay_guidance_scale: float | None = None,
         num_images_per_prompt: int = 1,
         generator: Generators = None,
         solver: str | None = None,
@@ -91,7 +92,9 @@ class RelayPipeline(AdaptedComponents):
                 picture's by the seed of its generator: True is the cascade's own expander, or its
                 name ("scenes", "openai", "transformers"), or an ``Expander``.
             num_inference_steps, num_relay_steps: of the base stage, of each relay stage.
-            guidance_scale: classifier-free, off at 1 and below; or embedded in distilled networks.
+            guidance_scale, relay_guidance_scale: of the base stage, of each relay stage;
+                classifier-free, off at 1 and below, or embedded in distilled networks. Where the
+                cascade has no default for the relay, None there is the scale of the base stage.
             num_images_per_prompt: pictures of one prompt stand side by side in the result.
             generator: one per picture, or one that is split by drawing a seed for each.
             solver, eta: "euler" or "multistep"; fresh noise per step, 0 to 1.
@@ -118,6 +121,7 @@ class RelayPipeline(AdaptedComponents):
             num_inference_steps=num_inference_steps,
             num_relay_steps=num_relay_steps,
             guidance_scale=guidance_scale,
+            relay_guidance_scale=relay_guidance_scale,
             solver=solver,
             eta=eta,
         )
@@ -179,6 +183,7 @@ class RelayPipeline(AdaptedComponents):
             strength: start level T_r of the relay, a training index of 1 to 1000: how much may
                 change. None: the cascade's own for that size.
             times: doublings.
+            guidance_scale: of the relay, None: the cascade's own default there.
             latents: unit normal noise (B, C, H / 8, W / 8) of the first doubling, or a list.
         The others, the result and the errors are those of a call.
         """
@@ -205,7 +210,7 @@ class RelayPipeline(AdaptedComponents):
             self.config,
             self.distilled,
             num_relay_steps=num_relay_steps,
-            guidance_scale=guidance_scale,
+            relay_guidance_scale=guidance_scale,
             solver=solver,
             eta=eta,
             relay_start=strength,

@@ -54,7 +54,9 @@ class CascadeComponents(DiffusionPipeline):
         num_relay_steps: int = 10,
         relay_start: list | tuple = (500,),
         guidance_scale: float = 7.5,
+        relay_guidance_scale: float | None = None,
         guidance_range: list | None = None,
+        relay_guidance_range: list | None = None,
         trained_base_steps: int | list[int] | None = None,
         trained_relay_steps: int | list[int] | None = None,
         max_tokens: int = 225,
@@ -71,7 +73,9 @@ class CascadeComponents(DiffusionPipeline):
             base_size: side of the base stage's square, in pixels.
             num_inference_steps, num_relay_steps, guidance_scale, solver: defaults of a call.
             relay_start: start level T_r of each doubling, training indices; the last repeats.
+            relay_guidance_scale: default of the relay stages; None: the base stage's scale.
             guidance_range: lowest and highest scale that embedded guidance was distilled for.
+            relay_guidance_range: that of the relay network; None: the same.
             trained_base_steps, trained_relay_steps: steps that the networks were distilled for.
             max_tokens: L, the length that prompts are padded or cut to.
             fast_sibling: the distilled cascade that was made of this one: a name, or a folder as
@@ -98,7 +102,9 @@ class CascadeComponents(DiffusionPipeline):
             num_relay_steps=num_relay_steps,
             relay_start=list(relay_start),
             guidance_scale=guidance_scale,
+            relay_guidance_scale=relay_guidance_scale,
             guidance_range=guidance_range,
+            relay_guidance_range=relay_guidance_range,
             trained_base_steps=trained_base_steps,
             trained_relay_steps=trained_relay_steps,
             max_tokens=max_tokens,
@@ -314,9 +320,11 @@ class CascadeComponents(DiffusionPipeline):
         return int(self.vae.config.latent_channels)
 
     @property
-    def distilled(self) -> bool:
-        """Whether guidance is embedded in a network, rather than classifier-free."""
-        return has_guidance(self.base_unet) or has_guidance(self.relay_unet)
+    def distilled(self) -> list[str]:
+        """The stages, "base" and "relay", whose network has guidance embedded, rather than
+        classifier-free."""
+        unets = {"base": self.base_unet, "relay": self.relay_unet}
+        return [stage for stage, unet in unets.items() if has_guidance(unet)]
 
     @property
     def interrupt(self) -> bool:

@@ -66,6 +66,7 @@ class Parameters:
         adapters: in the order in which they were put in.
         image: that the base stage started from, None if from noise alone.
         strength: with ``image``, the share of the base stage's steps that was run.
+        relay_guidance_scale: of the relay stages, None: ``guidance_scale``.
     """
 
     prompt: str
@@ -86,6 +87,7 @@ class Parameters:
     adapters: tuple[UsedAdapter, ...] = ()
     image: UsedImage | None = None
     strength: float | None = None
+    relay_guidance_scale: float | None = None
 
     def to_text(self) -> str:
         """For people, in the form that picture viewers of the field show."""
@@ -98,9 +100,12 @@ class Parameters:
             lines.append(f"Adapters: {', '.join(map(str, self.adapters))}")
         if self.image:
             lines.append(f"Image: {self.image}, Denoising strength: {self.strength:g}")
+        scale = f"CFG scale: {self.guidance_scale:g}"
+        if self.relay_guidance_scale not in (None, self.guidance_scale):
+            scale += f", Relay CFG scale: {self.relay_guidance_scale:g}"
         lines.append(
             f"Steps: {self.num_inference_steps}, Relay steps: {self.num_relay_steps}, "
-            f"Sampler: {self.solver}, Eta: {self.eta:g}, CFG scale: {self.guidance_scale:g}, "
+            f"Sampler: {self.solver}, Eta: {self.eta:g}, {scale}, "
             f"Seed: {self.seed}, Size: {self.width}x{self.height}, Model: {self.model}, "
             f"Version: relay-diffusion {self.version}"
         )
@@ -181,4 +186,6 @@ def read_parameters(path: Path) -> Parameters:
             values["image"] = from_dict(UsedImage, record["image"], "image")
     except RelayError as error:
         raise RelayError(f"{path}: its parameters are damaged: {error}") from error
+    if values.get("relay_guidance_scale") is None:  # from before the relay had one of its own
+        values["relay_guidance_scale"] = values["guidance_scale"]
     return Parameters(**values)

@@ -140,7 +140,9 @@ class Run:
         unet = getattr(self.pipe, f"{kind}_unet")
         if unet is None:
             raise RelayError(f"this cascade was opened without its {kind}_unet: {kind} cannot run")
-        denoise = self._denoise(unet, size, beside)
+        settings = self.settings
+        scale = settings.guidance_scale if kind == "base" else settings.relay_guidance_scale
+        denoise = self._denoise(unet, size, scale, beside)
         indices = self.schedule.nearest(sigmas[:-1]).tolist()
         name = f"{kind} {size[1]}x{size[0]}"
         with StageWatch(self.pipe, stage, name, indices, unet.dtype, self.watch) as watch:
@@ -149,8 +151,8 @@ class Run:
                     denoise,
                     *start,
                     sigmas=sigmas,
-                    solver=self.settings.solver,
-                    eta=self.settings.eta,
+                    solver=settings.solver,
+                    eta=settings.eta,
                     generator=self.noise.generators,
                     callback=watch,
                 )
@@ -159,11 +161,10 @@ class Run:
             watch.check_finite()
         return z
 
-    def _denoise(self, unet: Any, size: Size, beside: Tensor | None) -> Denoise:
+    def _denoise(self, unet: Any, size: Size, scale: float, beside: Tensor | None) -> Denoise:
         """The network under its guidance: embedded if it has that, else classifier-free."""
         denoiser = Denoiser(unet, self.schedule, self.pipe.scheduler.config.prediction_type)
         vector = size_conditioning(size, self.text)
-        scale = self.settings.guidance_scale
         if has_guidance(unet):
             if bool(self.no_text.any()):
                 warn_once("distilled networks have no use for a negative prompt: it is not read")

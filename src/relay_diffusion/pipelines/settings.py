@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
@@ -25,7 +25,8 @@ class Settings:
     Attributes:
         num_inference_steps: of the base stage.
         num_relay_steps: of each relay stage.
-        guidance_scale: 1 or below runs without classifier-free guidance.
+        guidance_scale, relay_guidance_scale: of the base stage, of each relay stage; 1 or below
+            runs without classifier-free guidance.
         solver, eta: as in ``relay_diffusion.diffusion.sample_base``.
         relay_start: start level T_r of each doubling, the last one repeated.
     """
@@ -33,6 +34,7 @@ class Settings:
     num_inference_steps: int
     num_relay_steps: int
     guidance_scale: float
+    relay_guidance_scale: float
     solver: Solver
     eta: float
     relay_start: tuple[float, ...]
@@ -44,21 +46,26 @@ class Settings:
 
 def resolve_settings(
     config: Mapping[str, Any],
-    distilled: bool,
+    distilled: Collection[str],
     *,
     num_inference_steps: int | None = None,
     num_relay_steps: int | None = None,
     guidance_scale: float | None = None,
+    relay_guidance_scale: float | None = None,
     solver: str | None = None,
     eta: float = 0.0,
     relay_start: float | None = None,
 ) -> Settings:
     """Fill in what was left open from the cascade's config, and check the rest.
 
+    The relay's guidance scale is what was asked for it, else the cascade's own for it, else that of
+    the base stage: asked for, or the cascade's own.
+
     Args:
         config: of the pipeline, see ``RelayPipeline.__init__``.
-        distilled: whether guidance is embedded in one of the networks.
-    Raises: RelayError for a value outside its range, or outside the distilled guidance range.
+        distilled: stages ("base", "relay") whose network has guidance embedded.
+    Raises: RelayError for a value outside its range, or for a guidance scale outside the range that
+        the stage's network was distilled for.
     """
     own = config["relay_start"]
     if not own or not all(isinstance(start, int | float) for start in own):
@@ -67,10 +74,15 @@ def resolve_settings(
             "levels of the doublings, such as [500]"
         )
     starts = own if relay_start is None else [relay_start]
+    scale = config["guidance_scale"] if guidance_scale is None else guidance_scale
+    relay_scale = config["relay_guidance_scale"]
+    if relay_guidance_scale is not None:
+        relay_scale = relay_guidance_scale
     settings = Settings(
         config["num_inference_steps"] if num_inference_steps is None else num_inference_steps,
         config["num_relay_steps"] if num_relay_steps is None else num_relay_steps,
-        config["guidance_scale"] if guidance_scale is None else guidance_scale,
+        scale,
+        scale if relay_scale is None else relay_scale,
         cast(Solver, config["solver"] if solver is None else solver),
         eta,
         tuple(starts),
@@ -94,17 +106,21 @@ def resolve_settings(
     blur = relay_blur_of(config)
     if blur not in get_args(Blur):
         raise RelayError(f"relay_blur {blur!r}; allowed is {' or '.join(get_args(Blur))}")
-    _check_guidance(settings.guidance_scale, config["guidance_range"] if distilled else None)
+    known = config["guidance_range"]
+    ranges = {"base": known, "relay": config["relay_guidance_range"] or known}
+    for stage, asked in (("base", scale), ("relay", settings.relay_guidance_scale)):
+        _check_guidance(stage, asked, ranges[stage] if stage in distilled else None)
     return settings
 
 
-def _check_guidance(scale: float, distilled_range: Sequence[float] | None) -> None:
+def _check_guidance(stage: str, scale: float, distilled_range: Sequence[float] | None) -> None:
+    name = "guidance" if stage == "base" else f"{stage} guidance"
     if not 0 <= scale < float("inf"):
-        raise RelayError(f"guidance {scale}; give a number of 0 or more")
+        raise RelayError(f"{name} {scale}; give a number of 0 or more")
     if distilled_range is not None and not distilled_range[0] <= scale <= distilled_range[1]:
         low, high = distilled_range
         raise RelayError(
-            f"guidance {scale:g} is outside the range that these networks were distilled for: "
+            f"{name} {scale:g} is outside the range that the {stage} network was distilled for: "
             f"{low:g} to {high:g}"
         )
 
