@@ -14,8 +14,8 @@ Training: ten steps of ``recipes/full_*.toml``, after ten others, on random pict
 encoded once, as with prepared data; in place of the text encoder, whose embeddings would be
 prepared too, stands one of a single small layer. A step has the samples that one of 64 devices has,
 or as many as fit on this one. MFU is the share of the GPU's dense bfloat16 peak
-(``training/throughput.py``). A signal has it write a checkpoint of gigabytes first, as any run does:
-stop it with SIGKILL.
+(``training/throughput.py``). A signal has it write a checkpoint of gigabytes first, as any run
+does: stop it with SIGKILL.
 
 Tables in Markdown. Memory is that of tensors on a GPU, of the process on a CPU, in 10^9 bytes.
 """
@@ -157,9 +157,10 @@ def cascade(
 
 
 def sdxl(model: Any, shrink: int, device: torch.device) -> Callable[..., Any]:
-    """Makes one picture by a network of SDXL's size.
+    """A network of SDXL's size in diffusers' pipeline.
 
     Args: model: of a recipe, for the autoencoder, which is SDXL's.
+    Returns: a call that makes one picture; it takes num_inference_steps and generator.
     """
     dtype = pick_dtype("auto", device)
     with device:

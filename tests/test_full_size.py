@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "full_size.py"
-SAMPLED = ["128x128"] * 2 + ["256x256"] * 2 + ["128x128", "256x256"]
+SAMPLED = ["128x128"] * 2 + ["256x256"] * 2 + ["128x128", "256x256", "128x128"]
 TRAINED = ["full_base_256", "full_base_512", "full_relay_1024", "full_relay"]
 
 
@@ -34,10 +34,20 @@ def test_every_row_of_both_tables_is_measured() -> None:
         for cells in (4, 7)
     )
     assert [row[0] for row in sampled] == SAMPLED
-    assert [row[1] for row in sampled] == ["50 + 10", "25 + 5"] * 2 + ["4 + 1"] * 2
+    assert [row[1] for row in sampled] == [
+        *["50 + 10", "25 + 5"] * 2,
+        *["4 + 1"] * 2,
+        "SDXL's size, 50",
+    ]
     assert [row[0] for row in trained] == TRAINED
     for row in (*sampled, *trained):
         assert all(float(cell) > 0 for cell in row[2:] if cell != "peak unknown"), row
+
+
+@pytest.mark.slow
+def test_one_recipe_is_trained() -> None:
+    lines = printed("--tiny", "--only", "training", "--recipe", "full_relay").splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("| full")] == ["full_relay"]
 
 
 @pytest.mark.slow

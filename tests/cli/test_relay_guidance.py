@@ -57,6 +57,8 @@ def test_it_is_recorded_and_made_again(generate, own: Path) -> None:
     other = generate("--from", first, "--relay-guidance", 9)
     assert scales(other) == (7.5, 9.0) and pixels(other) != pixels(first)
     assert scales(generate("a red fox", "--model", own, "--guidance", 3)) == (3.0, 2.0)
+    alike = generate("a red fox", "--model", own, "--guidance", 2)  # by chance
+    assert scales(generate("--from", alike, "--guidance", 3)) == (3.0, 2.0)
 
 
 def test_a_picture_of_one_scale_for_both_stays_one(
@@ -87,19 +89,22 @@ def test_another_model_has_its_own(generate, own: Path, cascade_folder: Path) ->
     assert scales(generate("--from", first, "--model", own, "--guidance", 4)) == (4.0, 2.0)
 
 
-@pytest.mark.parametrize(("options", "scale"), [([], 2.0), (["--guidance", "4"], 4.0)])
 def test_upscaling_is_at_the_relays_scale(
-    options: list[str],
-    scale: float,
-    own: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("RGB", (16, 16), "teal").save(tmp_path / "photo.png")
     arguments = ["upscale", str(tmp_path / "photo.png"), "--model", str(own), "--device", "cpu"]
-    assert main([*arguments, *options, "--prompt", "a fox", "--out", str(tmp_path)]) == 0
-    record = read_record(Path(capsys.readouterr().out.strip()))
-    assert record is not None and record["guidance_scale"] == scale
+
+    def upscaled(*options: str) -> tuple[float, bytes]:
+        made = [*arguments, *options, "--prompt", "a fox", "--seed", "3", "--out", str(tmp_path)]
+        assert main(made) == 0
+        path = Path(capsys.readouterr().out.strip())
+        return (read_record(path) or {})["guidance_scale"], pixels(path)
+
+    default = upscaled()
+    assert default[0] == 2.0 and upscaled("--guidance", "2") == default
+    other = upscaled("--guidance", "4")
+    assert other[0] == 4.0 and other[1] != default[1]
 
 
 def test_a_cascade_is_assembled_with_it(

@@ -25,6 +25,7 @@ from relay_diffusion.evaluation.instruments import Instruments, open_judge
 from relay_diffusion.evaluation.painters import Where
 from relay_diffusion.evaluation.run import Settings, evaluate
 from relay_diffusion.evaluation.suites import tasks_suite
+from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.pipelines.metadata import read_parameters
 from relay_diffusion.pipelines.prompts.chat_model import ChatModelExpander
 from tests.pipelines.test_chat_model import chat_model
@@ -226,12 +227,20 @@ def test_an_expanded_prompt_is_kept_beside_what_was_typed(tmp_path: Path) -> Non
     [("", (7.5, 1.5)), (",guidance=3", (3.0, 1.5)), (",guidance=3,relay_guidance=2", (3.0, 2.0))],
 )
 def test_the_relays_guidance_is_kept(
-    options: str, scales: tuple[float, float], tmp_path: Path
+    options: str, scales: tuple[float, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: dict[str, Any] = {}
+    plain = RelayPipeline.__call__
+
+    def call(self: RelayPipeline, *args: Any, **kwargs: Any) -> Any:
+        asked.update(kwargs)
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(RelayPipeline, "__call__", call)
     tiny_cascade(relay_guidance_scale=1.5).save_pretrained(tmp_path)
     painter = CascadePainter(Entry.parse(f"{tmp_path}@size=64,steps=2{options}"), Where(CPU))
     painter.paint(["a fox"], [5])
-    for record in (painter.resolved, painter.record("a fox", 5, "a fox").values):
+    for record in (asked, painter.resolved, painter.record("a fox", 5, "a fox").values):
         assert (record["guidance_scale"], record["relay_guidance_scale"]) == scales
 
 

@@ -52,6 +52,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "num_relay_steps": 1,
         "guidance_scale": 4.5,
         "guidance_range": [1.0, 5.0],
+        "relay_guidance_scale": None,
+        "relay_guidance_range": None,
         "solver": "euler",
     }
     (tmp_path / "starter" / "model_index.json").write_text(json.dumps(index))

@@ -259,6 +259,13 @@ def test_of_a_stage_that_is_no_student_nothing_is_said(tmp_path: Path) -> None:
     assert defaults["relay_guidance_scale"] == 3.0
 
 
+def test_a_relay_that_is_no_student_stays_at_the_scale_it_had(tmp_path: Path) -> None:
+    (base,) = exports(tmp_path, base={"num_steps": 4, "guidance": [1.0, 5.0]})
+    defaults = distilled_defaults(base, tmp_path, guidance_scale=7.5)
+    assert (defaults["guidance_scale"], defaults["relay_guidance_scale"]) == (5.0, 7.5)
+    assert "relay_guidance_scale" not in distilled_defaults(base, tmp_path, guidance_scale=3.0)
+
+
 def test_students_of_another_prediction_type_are_refused(
     siblings: tuple[Path, Path], tmp_path: Path
 ) -> None:

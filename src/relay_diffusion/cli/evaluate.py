@@ -56,9 +56,10 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures made at once.")] = 8,
     steps: Annotated[int | None, typer.Option(help="Base steps of models.")] = None,
     relay_steps: Annotated[int | None, typer.Option(help="Relay steps of models.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale of models.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale of base stages.")] = None,
     relay_guidance: Annotated[
-        float | None, typer.Option(help="Guidance scale of models' relay stages.")
+        float | None,
+        typer.Option(help="Of relay stages. (default: their own, else that of --guidance)"),
     ] = None,
     solver: Annotated[str | None, typer.Option(help="euler or multistep.")] = None,
     eta: Annotated[float | None, typer.Option(help="Fresh noise per step, 0 to 1.")] = None,

@@ -57,7 +57,8 @@ def generate(
     guidance: Annotated[
         float | None,
         typer.Option(
-            help="How closely to follow the prompt; 1 is unguided. (default: the cascade's own)"
+            help="How closely to follow the prompt, in the base stage, and in relay stages where "
+            "they have no scale of their own; 1 is unguided. (default: the cascade's own)"
         ),
     ] = None,
     relay_guidance: Annotated[
@@ -142,9 +143,6 @@ def generate(
         model = fast_sibling(model or (before.model if before else "starter"))
     # None is left open: the parameters of --from fill it, then the defaults of the cascade.
     its_own = OF_THE_MODEL if before and model and not same_cascade(model, before.model) else ()
-    if before and not its_own and before.relay_guidance_scale == before.guidance_scale:
-        # The relay followed the base stage, and does so again.
-        relay_guidance = guidance if relay_guidance is None else relay_guidance
     given: dict[str, Any] = {
         "model": model,
         "width": width,
@@ -198,6 +196,15 @@ def generate(
         adapters=adapters,
     )
     height, width = pipe.stages_for(given["height"], given["width"])[-1]
+    own = pipe.config.relay_guidance_scale
+    if (
+        before
+        and not its_own
+        and guidance is not None
+        and relay_guidance is None
+        and before.guidance_scale == before.relay_guidance_scale != own
+    ):
+        given["relay_guidance_scale"] = guidance  # it followed the base stage, and does so again
     sampling = resolve_settings(
         pipe.config,
         pipe.distilled,

@@ -24,9 +24,8 @@ def models() -> None:
 def _settings(index: Mapping[str, Any]) -> str:
     side, scale, known = index["base_size"], index["guidance_scale"], index["guidance_range"]
     base = _guidance(scale, known)
-    # Folders from before the relay had guidance of its own do not have these keys.
-    relay_scale, relay_known = index.get("relay_guidance_scale"), index.get("relay_guidance_range")
-    relay = _guidance(scale if relay_scale is None else relay_scale, relay_known or known)
+    own = index["relay_guidance_scale"]
+    relay = _guidance(scale if own is None else own, index["relay_guidance_range"] or known)
     return (
         f"base {side}x{side}, {index['num_inference_steps']} + {index['num_relay_steps']} steps, "
         f"guidance {base if relay == base else f'{base} + {relay}'}, {index['solver']}"

@@ -153,7 +153,8 @@ def distilled_defaults(
     Args:
         base, relay: export folders of the two runs; one that is of no student says nothing.
         guidance_scale, relay_guidance_scale: defaults of the teachers, brought into those ranges.
-            A relay without one, None, gets it only if the base stage's is outside its range.
+            A relay without one, None, goes by the base stage's, and gets its own where that would
+            not do: the base stage's is outside its range, or has moved and it is no student.
     """
     notes = {
         stage: read_note(run, STUDENT_NOTE) for stage, run in (("base", base), ("relay", relay))
@@ -166,16 +167,20 @@ def distilled_defaults(
         if stage in told:
             steps = told[stage]["num_steps"]
             defaults |= {name: steps, f"trained_{stage}_steps": steps}
+    in_force = guidance_scale
     if "base" in told:
         known = told["base"]["guidance"]
-        guidance_scale = _within(known, guidance_scale)
-        defaults |= {"guidance_range": known, "guidance_scale": guidance_scale}
+        in_force = _within(known, guidance_scale)
+        defaults |= {"guidance_range": known, "guidance_scale": in_force}
+    wanted = guidance_scale if relay_guidance_scale is None else relay_guidance_scale
     if "relay" in told:
         known = told["relay"]["guidance"]
         defaults |= {"relay_start": [told["relay"]["start"]], "relay_guidance_range": known}
-        in_force = guidance_scale if relay_guidance_scale is None else relay_guidance_scale
-        if relay_guidance_scale is not None or _within(known, in_force) != in_force:
-            defaults["relay_guidance_scale"] = _within(known, in_force)
+        if relay_guidance_scale is None:
+            wanted = in_force
+        wanted = _within(known, wanted)
+    if relay_guidance_scale is not None or wanted != in_force:
+        defaults["relay_guidance_scale"] = wanted
     return defaults
 
 

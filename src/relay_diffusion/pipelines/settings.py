@@ -109,11 +109,14 @@ def resolve_settings(
     known = config["guidance_range"]
     ranges = {"base": known, "relay": config["relay_guidance_range"] or known}
     for stage, asked in (("base", scale), ("relay", settings.relay_guidance_scale)):
-        _check_guidance(stage, asked, ranges[stage] if stage in distilled else None)
+        follows = stage == "relay" and relay_scale is None
+        _check_guidance(stage, asked, ranges[stage] if stage in distilled else None, follows)
     return settings
 
 
-def _check_guidance(stage: str, scale: float, distilled_range: Sequence[float] | None) -> None:
+def _check_guidance(
+    stage: str, scale: float, distilled_range: Sequence[float] | None, follows: bool
+) -> None:
     name = "guidance" if stage == "base" else f"{stage} guidance"
     if not 0 <= scale < float("inf"):
         raise RelayError(f"{name} {scale}; give a number of 0 or more")
@@ -121,7 +124,7 @@ def _check_guidance(stage: str, scale: float, distilled_range: Sequence[float] |
         low, high = distilled_range
         raise RelayError(
             f"{name} {scale:g} is outside the range that the {stage} network was distilled for: "
-            f"{low:g} to {high:g}"
+            f"{low:g} to {high:g}" + ("; give the relay a scale of its own" if follows else "")
         )
 
 
