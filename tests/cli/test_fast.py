@@ -58,6 +58,7 @@ def test_students_are_assembled_with_defaults_that_they_were_taught(full: Path) 
     assert (index["guidance_scale"], index["solver"]) == (6.0, "euler")
 
 
+@pytest.mark.slow
 def test_another_model_makes_a_picture_again_with_its_own_steps(generate, full: Path) -> None:
     options = "--seed", 3, "--size", "64x128", "--steps", 5, "--eta", 0.3
     first = generate("a red fox", "--model", full, *options)

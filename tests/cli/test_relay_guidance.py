@@ -61,6 +61,7 @@ def test_it_is_recorded_and_made_again(generate, own: Path) -> None:
     assert scales(generate("--from", alike, "--guidance", 3)) == (3.0, 2.0)
 
 
+@pytest.mark.slow
 def test_a_picture_of_one_scale_for_both_stays_one(
     generate, cascade_folder: Path, tmp_path: Path
 ) -> None:

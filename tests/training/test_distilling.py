@@ -87,6 +87,7 @@ def test_a_student_of_low_rank_stays_so_through_all_rounds(teacher: Path, stage:
         assert moved, "nothing was learned"
 
 
+@pytest.mark.slow
 def test_a_round_of_low_rank_goes_on_where_the_last_one_ended(teacher: Path) -> None:
     first, second = rounds_of(recipe_for(teacher, rank=2))
     assert train(first, distill(first, Squares, CPU), CPU)

@@ -116,6 +116,7 @@ def test_every_trainable_parameter_gets_a_gradient(kind: str, tmp_path: Path) ->
     assert silent == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "factor"), [("autoencoder", 0.6), ("base", 0.7), ("relay", 0.8)])
 def test_loss_falls(kind: str, factor: float, tmp_path: Path) -> None:
     recipe = tiny_recipe(

@@ -145,7 +145,7 @@ def test_every_parameter_of_the_adapter_gets_a_gradient(
     assert silent[1] == set()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_two_steps_and_two_more_equal_four(
     starting_point: Path, tmp_path: Path, dtype: str
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_round_that_matches_goes_on_with_the_student_before(teacher: Path, sta
         assert any(bool((p != 0).any()) for n, p in part.named_parameters() if n.endswith(".up"))
 
 
+@pytest.mark.slow
 def test_a_consistent_student_can_be_matched(teacher: Path) -> None:
     recipe = recipe_for(teacher, method="consistency", teacher_steps=8, rounds=MATCHED)
     _, second = rounds_of(recipe)

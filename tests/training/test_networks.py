@@ -101,6 +101,7 @@ def test_a_decoder_alone_wants_an_encoder_with_weights(tmp_path: Path) -> None:
         train_tiny(recipe)
 
 
+@pytest.mark.slow
 def test_a_relay_starts_from_the_half_precision_weights_of_a_base(tmp_path: Path) -> None:
     train_tiny(tiny_recipe("base", tmp_path))
     export = tmp_path / "base" / "export"
