@@ -36,40 +36,31 @@ def halves(
 
 
 @pytest.mark.parametrize(
-    ("scales", "base", "relay"),
+    ("default", "scales", "base", "relay"),
     [
-        ({}, 2, 2),
-        ({"guidance_scale": 1.0}, 1, 1),
-        ({"relay_guidance_scale": 1.0}, 2, 1),
-        ({"guidance_scale": 1.0, "relay_guidance_scale": 3.0}, 1, 2),
+        # Without a default of its own the relay follows the base stage.
+        (None, {}, 2, 2),
+        (None, {"guidance_scale": 1.0}, 1, 1),
+        (None, {"relay_guidance_scale": 1.0}, 2, 1),
+        (None, {"guidance_scale": 1.0, "relay_guidance_scale": 3.0}, 1, 2),
+        # One gives way only to what is asked of the relay.
+        (1.0, {}, 2, 1),
+        (1.0, {"guidance_scale": 3.0}, 2, 1),
+        (1.0, {"guidance_scale": 1.0, "relay_guidance_scale": 3.0}, 1, 2),
     ],
 )
-def test_without_a_default_for_the_relay_it_follows_the_base_stage(
+def test_each_stage_is_guided_by_its_own_scale(
     cascade: RelayPipeline,
-    monkeypatch: pytest.MonkeyPatch,
-    scales: dict[str, float],
-    base: int,
-    relay: int,
-) -> None:
-    assert halves(monkeypatch, cascade, **scales) == ({base}, {relay})
-
-
-@pytest.mark.parametrize(
-    ("scales", "base", "relay"),
-    [
-        ({}, 2, 1),
-        ({"guidance_scale": 3.0}, 2, 1),
-        ({"guidance_scale": 1.0, "relay_guidance_scale": 3.0}, 1, 2),
-    ],
-)
-def test_a_default_for_the_relay_gives_way_only_to_what_is_asked_of_the_relay(
     own: RelayPipeline,
     monkeypatch: pytest.MonkeyPatch,
+    default: float | None,
     scales: dict[str, float],
     base: int,
     relay: int,
 ) -> None:
-    assert halves(monkeypatch, own, **scales) == ({base}, {relay})
+    pipe = cascade if default is None else own
+    assert pipe.config.relay_guidance_scale == default
+    assert halves(monkeypatch, pipe, **scales) == ({base}, {relay})
 
 
 def test_it_changes_the_relayed_picture_and_not_the_one_below(cascade: RelayPipeline) -> None:
