@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_training import CPU, TEXT_ENCODER, UNET, VAE, Squares, newest_state, tokenizer, train_tiny
+from tiny_training import CPU, UNET, Squares, newest_state, tokenizer, train_tiny
 from torch import Tensor
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.lora import read_adapter
-from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.training.build import networks_of, objective_of
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.loop import train
-from relay_diffusion.training.networks import (
-    build_text_encoder,
-    build_unet,
-    build_vae,
-    save_half,
-)
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.recipe import Recipe, recipe_from_dict
 
 PART = {"base": "base_unet", "relay": "relay_unet", "concat": "relay_unet"}
-
-
-@pytest.fixture(scope="module")
-def starting_point(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cascade with random weights, whose relay stage may stand for the one to compare with."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("cascade")
-    save_half(build_vae(VAE), folder / "vae")
-    save_half(build_text_encoder(TEXT_ENCODER, 8), folder / "text_encoder")
-    save_half(build_unet(UNET, 4, 16), folder / "base_unet")
-    save_half(build_unet(UNET, 4, 16), folder / "relay_unet")
-    save_half(build_unet({**UNET, "in_channels": 8}, 4, 16), folder / "concat_unet")
-    tokenizer().save_pretrained(folder / "tokenizer")
-    cascade_scheduler("v_prediction").save_pretrained(folder / "scheduler")
-    (folder / "model_index.json").write_text(json.dumps({"max_tokens": 8, "relay_start": [300]}))
-    return folder
 
 
 def lora_recipe(cascade: Path, out: Path, kind: str = "base", **changes: Any) -> Recipe:

@@ -40,7 +40,8 @@ def fill_from_cascade(tables: Mapping[str, Any]) -> Mapping[str, Any]:
     index, scheduler = read_cascade(folder, "model.cascade")
     parts = {part: str(part_folder(folder, part)) for part in LENT}
     if objective in STAGES:
-        parts["unet"] = str(part_folder(folder, STAGES[objective]))
+        stage = model.get("stage") or objective
+        parts["unet"] = str(part_folder(folder, STAGES.get(stage, STAGES[objective])))
     used = {
         "max_tokens": max_tokens_of(index),
         "prediction_type": scheduler.get("prediction_type", "epsilon"),

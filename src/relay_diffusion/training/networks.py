@@ -67,7 +67,8 @@ def build_networks(model: Model, objective: str, tokenizer: Any = None) -> Netwo
         vocabulary = 0 if tokenizer is None else len(tokenizer)
         text_encoder = build_text_encoder(model.text_encoder, vocabulary)
     if vae is not None and text_encoder is not None:
-        unet = build_unet(model.unet, int(vae.config.latent_channels), text_encoder.config.d_model)
+        channels, width = int(vae.config.latent_channels), text_encoder.config.d_model
+        unet = build_unet(model.unet, channels, width, reads_beside=objective == "concat")
     networks = Networks(vae, text_encoder, unet, tokenizer)
     modules = networks.modules()
     for name, path in model.init_from.items():
@@ -143,14 +144,18 @@ def build_unet(
     latent_channels: int,
     text_width: int,
     where: str = "model.unet",
+    reads_beside: bool = False,
 ) -> Any:
     """A UNet conditioned on text and on the six numbers of the size (docs/math.md, The released
     networks); whatever follows from those may be left out of the table. ``where`` in the recipe it
-    is named, for errors."""
+    is named, for errors. If it ``reads_beside``, it reads other latents beside its own."""
     if isinstance(spec, str):
-        return _open(UNet2DConditionModel, spec, where)
+        unet = _open(UNet2DConditionModel, spec, where)
+        if reads_beside and unet.config.in_channels == latent_channels:
+            _widen(unet)
+        return unet
     arguments: dict[str, Any] = {
-        "in_channels": latent_channels,
+        "in_channels": latent_channels * (2 if reads_beside else 1),
         "out_channels": latent_channels,
         "cross_attention_dim": text_width,
         "addition_embed_type": "text_time",
@@ -161,6 +166,19 @@ def build_unet(
     width = 6 * arguments["addition_time_embed_dim"]
     arguments.setdefault("projection_class_embeddings_input_dim", width)
     return _construct(UNet2DConditionModel, arguments, "model.unet")
+
+
+def _widen(unet: Any) -> None:
+    """Have a UNet read twice as many channels. The kernels of the further ones start as zeros, so
+    that it begins as what it was (as InstructPix2Pix does, arXiv:2211.09800, section 3.2)."""
+    narrow = unet.conv_in
+    channels = narrow.in_channels
+    wide = nn.Conv2d(2 * channels, narrow.out_channels, narrow.kernel_size, padding=narrow.padding)
+    with torch.no_grad():
+        wide.weight.zero_()[:, :channels] = narrow.weight
+        wide.bias.copy_(narrow.bias)
+    unet.conv_in = wide
+    unet.register_to_config(in_channels=2 * channels)
 
 
 def place(module: nn.Module, run: Run, device: torch.device) -> None:

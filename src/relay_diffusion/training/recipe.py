@@ -69,6 +69,8 @@ class Model:
     Attributes:
         cascade: to start from, a registered name, a folder or a hub id: its parts take the place of
             those below that are not given, and so do its ``max_tokens`` and ``prediction_type``.
+        stage: of ``cascade``, whose UNet to start from: "base" for a relay stage that begins as the
+            base stage; "" is the stage that the objective trains.
         vae: ``class`` is "AutoencoderDC" or "AutoencoderKL", the rest are its arguments.
         text_encoder: of ``T5Config``.
         unet: of ``UNet2DConditionModel``; what follows from the other networks and from the
@@ -80,6 +82,7 @@ class Model:
     """
 
     cascade: str = ""
+    stage: Literal["", "base", "relay"] = ""
     vae: str | dict[str, Any] = ""
     text_encoder: str | dict[str, Any] = ""
     unet: str | dict[str, Any] = ""
@@ -87,6 +90,13 @@ class Model:
     max_tokens: int = 64
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
     init_from: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.stage and not self.cascade:
+            raise RelayError(
+                f'stage is "{self.stage}", of no cascade: name one in model.cascade, such as '
+                '"starter", or leave it out'
+            )
 
 
 @dataclass(frozen=True)
@@ -209,7 +219,8 @@ class Redraw:
 @dataclass(frozen=True)
 class ConcatObjective(BaseObjective):
     """Super-resolution that is given the low-resolution latents beside the noised ones, what the
-    relay is compared with. ``model.unet`` has twice the latent channels as ``in_channels``.
+    relay is compared with. The UNet has twice the latent channels as ``in_channels``; one that is
+    opened with fewer starts with zeros for the others.
 
     Attributes:
         through_vae: share of samples whose low-resolution picture passes through the autoencoder
@@ -305,6 +316,14 @@ class DenoisingRecipe(Recipe):
     """With ``lora``, an adapter of the UNet learns, and nothing else."""
 
     lora: LoraSettings | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lora and self.model.stage:
+            raise RelayError(
+                f'model.stage is "{self.model.stage}", and an adapter is of the stage that the '
+                "objective trains: leave it out"
+            )
 
 
 @dataclass(frozen=True)

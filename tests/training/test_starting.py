@@ -1,0 +1,79 @@
+"""A stage may begin as another one of the cascade that a recipe starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import CPU, Squares, tokenizer
+
+from relay_diffusion.errors import RelayError
+from relay_diffusion.training.build import networks_of, objective_of
+from relay_diffusion.training.loop import train
+from relay_diffusion.training.recipe import Recipe, recipe_from_dict
+
+
+def recipe(cascade: Path, kind: str, **model: Any) -> Recipe:
+    return recipe_from_dict(
+        {
+            "run": {"name": kind, "objective": kind, "steps": 2, "out": str(cascade / "runs")},
+            "data": {"batch_size": 2, "views": [{"size": 32}]},
+            "model": {"cascade": str(cascade)} | model,
+            "validation": {"every": 0},
+            "preview": {"every": 0},
+        }
+    )
+
+
+def conditions(unet: Any) -> dict[str, Any]:
+    text = torch.randn(2, 8, unet.config.cross_attention_dim)
+    added = {"text_embeds": text.new_zeros(2, 0), "time_ids": torch.full((2, 6), 32.0)}
+    return {"encoder_hidden_states": text, "added_cond_kwargs": added}
+
+
+@pytest.mark.parametrize(("kind", "stage"), [("relay", "base"), ("base", "relay")])
+def test_a_stage_begins_as_the_one_that_is_named(
+    kind: str, stage: str, starting_point: Path
+) -> None:
+    read = recipe(starting_point, kind, stage=stage)
+    assert read.model.unet == str(starting_point / f"{stage}_unet")
+    own = recipe(starting_point, kind)
+    assert own.model.unet == str(starting_point / f"{kind}_unet")
+
+
+def test_a_stage_by_concatenation_begins_as_the_base_stage(starting_point: Path) -> None:
+    base = networks_of(recipe(starting_point, "base"), tokenizer()).unet
+    both = recipe(starting_point, "concat", stage="base")
+    networks = networks_of(both, tokenizer())
+    wide = networks.unet
+    assert wide.config.in_channels == 2 * base.config.in_channels
+    z, beside, t = torch.randn(2, 4, 4, 4), torch.randn(2, 4, 4, 4), torch.tensor([10, 900])
+    given = conditions(base)
+    with torch.no_grad():
+        narrow = base(z, t, **given).sample
+        torch.testing.assert_close(wide(torch.cat([z, beside], 1), t, **given).sample, narrow)
+    # What it begins with may not stay: the low resolution is to be read.
+    objective = objective_of(both, networks, Squares, CPU)
+    assert train(both, objective, CPU)
+    assert wide.conv_in.weight[:, 4:].abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "lora", "message"),
+    [
+        ({"cascade": "", "stage": "base"}, None, "of no cascade: name one in model.cascade"),
+        ({"stage": "upper"}, None, "model.stage is 'upper'"),
+        ({"stage": "base"}, {"rank": 2}, "an adapter is of the stage that the objective trains"),
+    ],
+)
+def test_a_stage_that_cannot_be_is_refused(
+    model: dict[str, str], lora: dict[str, int] | None, message: str, starting_point: Path
+) -> None:
+    tables: dict[str, Any] = {
+        "run": {"name": "r", "objective": "relay", "steps": 1},
+        "model": {"cascade": str(starting_point)} | model,
+    }
+    with pytest.raises(RelayError, match=message):
+        recipe_from_dict(tables | ({"lora": lora} if lora else {}))
