@@ -37,5 +37,6 @@ def starting_point(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_half(build_unet({**UNET, "in_channels": 8}, 4, 16), folder / "concat_unet")
     tokenizer().save_pretrained(folder / "tokenizer")
     cascade_scheduler("v_prediction").save_pretrained(folder / "scheduler")
-    (folder / "model_index.json").write_text(json.dumps({"max_tokens": 8, "relay_start": [300]}))
+    index = {"max_tokens": 8, "base_size": 32, "num_inference_steps": 4, "relay_start": [300]}
+    (folder / "model_index.json").write_text(json.dumps(index))
     return folder

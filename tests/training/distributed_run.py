@@ -1,7 +1,7 @@
 """Run by ``test_distributed.py`` under torchrun: a tiny recipe, in however many processes.
 
 torchrun --nproc-per-node N distributed_run.py KIND OUT STEPS [resume] [half] [parts]
-    [full-disk] [cascade=FOLDER]
+    [full-disk] [cascade=FOLDER] [redraw=FOLDER] [distil=FOLDER]
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from typing import Any
 
 import torch
 from test_lora import lora_recipe
-from tiny_training import CPU, tiny_objective, tiny_recipe
+from tiny_distilling import recipe_for
+from tiny_training import CPU, Squares, tiny_objective, tiny_recipe
 
 from relay_diffusion.training import distributed
+from relay_diffusion.training.distilling import distill
 from relay_diffusion.training.feed import Batch
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.objective import Objective
+from relay_diffusion.training.recipe import Recipe
+from relay_diffusion.training.rounds import DistillRecipe, rounds_of
 
 HALF = {"dtype": "bfloat16", "channels_last": True, "activation_checkpointing": True}
 """What large networks are trained with."""
@@ -29,8 +33,13 @@ HALF = {"dtype": "bfloat16", "channels_last": True, "activation_checkpointing": 
 
 def recipe_of(kind: str, out: Path, steps: int, *rest: str):  # type: ignore[no-untyped-def]
     for word in rest:
-        if word.startswith("cascade="):
-            return lora_recipe(Path(word.removeprefix("cascade=")), out, run={"steps": steps})
+        what, _, folder = word.partition("=")
+        if what == "cascade":
+            return lora_recipe(Path(folder), out, run={"steps": steps})
+        if what == "redraw":
+            return redrawing_recipe(Path(folder), out, steps)
+        if what == "distil":
+            return distilling_recipe(Path(folder), out, steps)
     if "full-disk" in rest:
         return tiny_recipe(kind, out, run={"steps": steps}, checkpoint={"every": 1})
     # The gradient of the autoencoder's L1 loss is a sign, which the last bit of a sum can turn
@@ -47,6 +56,28 @@ def recipe_of(kind: str, out: Path, steps: int, *rest: str):  # type: ignore[no-
         checkpoint={"every": 10},
         optimizer=rate | parts,
     )
+
+
+def redrawing_recipe(cascade: Path, out: Path, steps: int) -> Recipe:
+    return tiny_recipe(
+        "relay",
+        out,
+        run={"steps": steps},
+        data={"reuse": 2, "chapter": 1, "views": [{"size": 64}]},
+        model={name: str(cascade / name) for name in ("vae", "text_encoder")},
+        validation={"every": steps},
+        objective={"redraw": {"cascade": str(cascade), "share": 0.7}},
+    )
+
+
+def distilling_recipe(cascade: Path, out: Path, steps: int) -> DistillRecipe:
+    recipe = recipe_for(
+        cascade, stage="relay", start=300, rounds=[{"num_steps": 2, "steps": steps}]
+    )
+    run = replace(recipe.run, name="relay", out=str(out), log_every=1)
+    each = replace(recipe.validation, every=steps)
+    (one,) = rounds_of(replace(recipe, run=run, validation=each))
+    return one
 
 
 def fill_disk(objective: Objective) -> Objective:
@@ -83,7 +114,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     recipe = recipe_of(kind, Path(out), int(steps), *rest)
     distributed.join(CPU)
-    objective = tiny_objective(recipe)
+    distils = isinstance(recipe, DistillRecipe)
+    objective = distill(recipe, Squares, CPU) if distils else tiny_objective(recipe)
     if "full-disk" in rest:
         objective = fill_disk(objective)
     train(recipe, objective, CPU, resume="resume" in rest)

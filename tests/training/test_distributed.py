@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from diffusers import AutoencoderDC, UNet2DConditionModel
 from distributed_run import recipe_of
-from test_lora import starting_point
 from tiny_training import train_tiny
 from torch.testing import assert_close
 
@@ -19,8 +18,6 @@ from relay_diffusion.models.lora import read_adapter
 from relay_diffusion.training.checkpoint import Checkpoints
 from relay_diffusion.training.recipe import Recipe
 from tests.data.drawn import drawn, write_folder
-
-__all__ = ["starting_point"]
 
 
 def launch(
@@ -80,6 +77,19 @@ def test_two_processes_write_the_adapter_of_one(tmp_path: Path, starting_point: 
     assert_close(figures(two), figures(one), rtol=1e-5, atol=0)
     written = [read_adapter(tmp_path / n / "base" / "export" / "lora").tensors for n in ("1", "2")]
     assert_close(written[1], written[0], rtol=2e-3, atol=1e-5)  # half precision
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["redraw", "distil"])
+def test_two_processes_share_out_the_text_encoder_too(
+    what: str, tmp_path: Path, starting_point: Path
+) -> None:
+    """Of a relay stage, whose text encoder does not learn: as its batches are made, where a base
+    stage redraws by it, and in its loss."""
+    given = f"{what}={starting_point}"
+    one, two = (run(n, "relay", tmp_path / str(n), 4, given) for n in (1, 2))
+    assert len(figures(one)) == 9
+    assert_close(figures(two), figures(one), rtol=2e-5, atol=0)
 
 
 @pytest.mark.slow

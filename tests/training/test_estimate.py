@@ -12,7 +12,7 @@ from tiny_training import CPU, Squares, tiny_objective, tiny_recipe, tokenizer
 from relay_diffusion.cli.train import objectives
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.activations import checkpoint_activations
-from relay_diffusion.training.build import networks_of
+from relay_diffusion.training.build import networks_of, objective_of
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.estimate import Estimate, estimate
 from relay_diffusion.training.objective import Objective
@@ -120,6 +120,19 @@ def test_weights_are_counted_as_they_are_kept(scale: float, tmp_path: Path) -> N
     assert weights.bytes_per_device(1) == alone
     shared = (16 * learning + (0 if scale else 4 * text)) / 2 + 4 * learning
     assert weights.bytes_per_device(2) == 4 * vae + shared
+
+
+@pytest.mark.parametrize("kind", ["relay", "concat"])
+def test_a_text_encoder_that_does_not_learn_is_shared_out(kind: str, tmp_path: Path) -> None:
+    recipe = tiny_recipe(kind, tmp_path)
+    networks = networks_of(recipe, tokenizer())
+    objective = objective_of(recipe, networks, Squares, CPU)
+    assert objective.frozen == {"text_encoder": networks.text_encoder}
+    vae, text, unet = (
+        sum(p.numel() for p in module.parameters())
+        for module in (networks.vae, networks.text_encoder, networks.unet)
+    )
+    assert count_weights(recipe, networks) == Weights(unet, 4 * vae, 4 * text)
 
 
 def no_memory(*_: object) -> Objective:

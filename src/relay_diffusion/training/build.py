@@ -89,7 +89,13 @@ def objective_of(
             writes=distributed.is_main(),
         )
 
-    return replace(objective, trained={"unet": networks.unet}, export=export, fixed={})
+    return replace(
+        objective,
+        trained={"unet": networks.unet},
+        export=export,
+        fixed={},
+        frozen={"text_encoder": networks.text_encoder},
+    )
 
 
 def _objective(

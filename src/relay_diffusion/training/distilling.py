@@ -160,6 +160,7 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         export=export,
         validate=validate,
         preview=preview,
+        frozen={"text_encoder": text_encoder},
     )
 
 

@@ -56,7 +56,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     modules = objective.trained
     if run.activation_checkpointing:
         checkpoint_activations(modules)
-    distributed.shard(modules, device, run.dtype == "bfloat16")
+    distributed.shard({**modules, **objective.frozen}, device, run.dtype == "bfloat16")
     optimizer = build_optimizer(modules, recipe.optimizer)
     parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
     ema = Ema(modules, recipe.ema)

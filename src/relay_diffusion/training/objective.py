@@ -26,6 +26,8 @@ class Objective:
             calls it, and the main one writes.
         fixed: modules that belong to what is exported and do not change in a run, by the name of
             their folder.
+        frozen: modules that the loss computes with and that stay as they are, by a name; too large
+            to be whole in every process, so they are shared out as what learns is.
         validate: -> named figures, on held-out data with fixed noise.
         preview: -> pictures (N, 3, H, W) in [-1, 1] and how many go in a row.
         levels: draws -> (B,), the training index t of each of these samples, to be named when its
@@ -41,3 +43,4 @@ class Objective:
     preview: Callable[[], tuple[Tensor, int]] | None = None
     levels: Callable[[Draws], Tensor] | None = None
     fixed: Mapping[str, nn.Module] = field(default_factory=dict)
+    frozen: Mapping[str, nn.Module] = field(default_factory=dict)

@@ -121,6 +121,7 @@ def _upscaling(
         validate=validate,
         preview=preview,
         levels=lambda draws: draw_t(draws, num_steps),
+        frozen={"text_encoder": networks.text_encoder},
     )
 
 

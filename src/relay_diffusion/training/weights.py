@@ -28,6 +28,7 @@ from relay_diffusion.training.recipe import (
     AutoencoderRecipe,
     BaseRecipe,
     ConcatRecipe,
+    DenoisingRecipe,
     Recipe,
     RelayRecipe,
     TextRecipe,
@@ -47,7 +48,7 @@ class Weights:
         learning: how many numbers learn.
         fixed_bytes: of those that stay as they are, in the precision that they are kept in, in
             networks that each device has whole.
-        shared_bytes: the same in networks that are shared out with what learns.
+        shared_bytes: the same in networks that are shared out as what learns is.
         whole_gradients: whether each device sums gradients of its own, whole, over the parts of a
             batch (``optimizer.accumulate``).
     """
@@ -65,7 +66,7 @@ class Weights:
 
 
 def trained_modules(recipe: Recipe, networks: Networks) -> dict[str, nn.Module]:
-    """Those that the objective hands to the loop, which shares them out over the processes."""
+    """Those that the objective has the loop train."""
     trained: dict[str, nn.Module]
     if isinstance(recipe, AutoencoderRecipe):
         vae = networks.vae
@@ -87,17 +88,21 @@ def count_weights(recipe: Recipe, networks: Networks) -> Weights:
     """Of a recipe's networks, which need no weights for it. What will not learn no longer asks for
     gradients."""
     trained = trained_modules(recipe, networks)
-    in_trained = set()
-    for name, module in trained.items():
+    shared = dict(trained)
+    if isinstance(recipe, DenoisingRecipe) and "text_encoder" not in trained:
+        networks.text_encoder.requires_grad_(False)
+        shared["text_encoder"] = networks.text_encoder
+    in_shared = set()
+    for name, module in shared.items():
         if recipe.optimizer.scales.get(name) == 0:
             module.requires_grad_(False)
-        in_trained |= {id(parameter) for parameter in module.parameters()}
+        in_shared |= {id(parameter) for parameter in module.parameters()}
     learning = fixed_bytes = shared_bytes = 0
     modules = [*networks.modules().values(), *trained.values()]
     every = {id(parameter): parameter for module in modules for parameter in module.parameters()}
     for key, parameter in every.items():
         num_bytes = parameter.numel() * parameter.element_size()
-        if key not in in_trained:
+        if key not in in_shared:
             parameter.requires_grad_(False)
             fixed_bytes += num_bytes
         elif parameter.requires_grad:
@@ -147,10 +152,9 @@ def count_distilled(recipe: DistillRecipe, networks: Mapping[str, nn.Module]) ->
             shared_bytes += 4 * parameter.numel()
         else:
             learning += parameter.numel()
-    fixed_bytes = 0
-    for name in ("vae", "text_encoder", "teacher"):
-        width = 2 if half and name == "teacher" else 4
-        fixed_bytes += width * sum(p.numel() for p in networks[name].parameters())
+    sizes = {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()}
+    shared_bytes += 4 * sizes["text_encoder"]
+    fixed_bytes = 4 * sizes["vae"] + (2 if half else 4) * sizes["teacher"]
     if recipe.objective.redraw:
         fixed_bytes += redraw_bytes(recipe.objective.redraw, half)
     return Weights(learning, fixed_bytes, shared_bytes, recipe.optimizer.accumulate > 1)
