@@ -9,7 +9,7 @@ from torch import Tensor
 
 from relay_diffusion.training.autoencoder import reconstruction_loss
 from relay_diffusion.training.draws import Draws
-from relay_diffusion.training.recipe import AutoencoderObjective
+from relay_diffusion.training.objective_settings import AutoencoderObjective
 
 
 class Checkerboard:

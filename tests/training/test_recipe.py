@@ -10,8 +10,9 @@ from tiny_training import tiny_recipe
 from relay_diffusion.config import dump_toml
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.ema import EmaSettings
+from relay_diffusion.training.objective_settings import RelayObjective
 from relay_diffusion.training.optimizer import OptimizerSettings
-from relay_diffusion.training.recipe import RelayObjective, read_recipe, recipe_from_dict
+from relay_diffusion.training.recipe import read_recipe, recipe_from_dict
 
 MINIMAL = """
 [run]

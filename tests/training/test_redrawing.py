@@ -17,7 +17,8 @@ from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.training.build import networks_of
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.networks import save_half
-from relay_diffusion.training.recipe import Redraw, RelayRecipe, recipe_from_dict
+from relay_diffusion.training.objective_settings import Redraw
+from relay_diffusion.training.recipe import RelayRecipe, recipe_from_dict
 from relay_diffusion.training.redrawing import Redrawing, redraw_bytes
 from relay_diffusion.training.rounds import DistillRecipe
 from relay_diffusion.training.upscaling import prepared_with_low_resolution

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay_diffusion.cli import main
-from relay_diffusion.training.recipe import RelayObjective
+from relay_diffusion.training.objective_settings import RelayObjective
 from relay_diffusion.training.reference import meanings
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"

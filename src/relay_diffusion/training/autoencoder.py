@@ -16,7 +16,8 @@ from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source
 from relay_diffusion.training.networks import save_half
 from relay_diffusion.training.objective import Objective
-from relay_diffusion.training.recipe import AutoencoderObjective, AutoencoderRecipe
+from relay_diffusion.training.objective_settings import AutoencoderObjective
+from relay_diffusion.training.recipe import AutoencoderRecipe
 from relay_diffusion.training.validation import chunks, held_out, samples_at_once
 
 

@@ -21,14 +21,9 @@ from relay_diffusion.training.feed import Batch, Feed, Pictures, Source
 from relay_diffusion.training.latents import context_of, prepared
 from relay_diffusion.training.networks import Networks, save_half
 from relay_diffusion.training.objective import Objective
+from relay_diffusion.training.objective_settings import BaseObjective
 from relay_diffusion.training.preview import preview_base
-from relay_diffusion.training.recipe import (
-    BaseObjective,
-    BaseRecipe,
-    ConcatRecipe,
-    Recipe,
-    RelayRecipe,
-)
+from relay_diffusion.training.recipe import BaseRecipe, ConcatRecipe, Recipe, RelayRecipe
 from relay_diffusion.training.validation import HeldOutLoss
 
 NUM_BANDS = 4

@@ -176,7 +176,7 @@ def _widen(unet: Any) -> None:
     wide = nn.Conv2d(2 * channels, narrow.out_channels, narrow.kernel_size, padding=narrow.padding)
     with torch.no_grad():
         wide.weight.zero_()[:, :channels] = narrow.weight
-        wide.bias.copy_(narrow.bias)
+    wide.bias = narrow.bias
     unet.conv_in = wide
     unet.register_to_config(in_channels=2 * channels)
 

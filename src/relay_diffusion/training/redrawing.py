@@ -29,7 +29,8 @@ from relay_diffusion.training.denoising import freeze
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Pictures
 from relay_diffusion.training.networks import build_unet, place
-from relay_diffusion.training.recipe import Model, Recipe, Redraw
+from relay_diffusion.training.objective_settings import Redraw
+from relay_diffusion.training.recipe import Model, Recipe
 
 _PART = "base_unet"
 

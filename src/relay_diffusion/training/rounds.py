@@ -18,7 +18,8 @@ from relay_diffusion.training.cascade import read_cascade
 from relay_diffusion.training.data_settings import at_least
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch
-from relay_diffusion.training.recipe import Recipe, Redraw
+from relay_diffusion.training.objective_settings import Redraw, insist_on_pictures
+from relay_diffusion.training.recipe import Recipe
 
 NUM_TRAIN_STEPS = 1000
 """Levels of the noise schedule, of which a run of so many steps at most takes one each."""
@@ -174,6 +175,10 @@ class DistillRecipe(Recipe):
     the round before, in every round but the first."""
 
     objective: DistillObjective = DistillObjective(rounds=(Round(1, 1),))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        insist_on_pictures(self.objective.redraw, self.data)
 
 
 def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
