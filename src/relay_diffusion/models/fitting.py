@@ -47,6 +47,23 @@ def fit(
     network.eval()
 
 
+def unlike(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]]) -> str:
+    """The tensors that were ``found``, name to shape, against those ``wanted``, in one line; empty
+    if they are the same."""
+    misfits = [
+        misfit(name, found[name], shape)
+        for name, shape in wanted.items()
+        if name in found and tuple(found[name]) != tuple(shape)
+    ]
+    missing = [name for name in wanted if name not in found]
+    return listed(missing, sorted(found.keys() - wanted.keys()), misfits)
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Name to shape."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
 def misfit(name: str, found: Sequence[int], wanted: Sequence[int]) -> str:
     """A tensor of another shape than the network's, for :func:`listed`."""
     return f"{name} {_shape(found)} where {_shape(wanted)} is wanted"

@@ -19,6 +19,7 @@ from torch import Tensor
 from relay_diffusion.errors import RelayError
 from relay_diffusion.files import put
 from relay_diffusion.models.checkpoint import read_safetensors
+from relay_diffusion.models.fitting import shapes_of, unlike
 from relay_diffusion.models.folder import part_folder, read_index, read_json, related
 from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.lora import UNETS
@@ -129,16 +130,13 @@ def open_low_rank(folder: Path, of: Path, dtype: torch.dtype) -> Any:
         )
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel.from_config(config)
-    wanted = {name: tensor.shape for name, tensor in unet.state_dict().items()}
     try:
         weights = with_difference(whole_weights(of), difference, dtype)
     except (KeyError, RuntimeError) as error:
         raise RelayError(f"{file} does not fit the network in {of}: {error}") from error
-    given = {name: tensor.shape for name, tensor in weights.items()}
-    names = wanted.keys() | given.keys()
-    wrong = sorted(name for name in names if wanted.get(name) != given.get(name))
-    if wrong:
-        raise RelayError(f"{file} does not fit its configuration: {wrong[0]}, {len(wrong)} in all")
+    problems = unlike(shapes_of(weights), shapes_of(unet.state_dict()))
+    if problems:
+        raise RelayError(f"{file} does not fit the config.json beside it; {problems}")
     unet.load_state_dict(weights, assign=True)
     return unet.eval()
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from relay_diffusion.errors import RelayError, first_line
-from relay_diffusion.models.fitting import listed, misfit
+from relay_diffusion.models.fitting import listed, misfit, shapes_of
 from relay_diffusion.models.folder import PARTS, part_folder, read_index, read_json
 from relay_diffusion.models.registry import INDEX
 
@@ -126,7 +126,7 @@ def _check_tensors(own: Path, network: nn.Module) -> None:
     stored: dict[str, tuple[int, ...]] = {}
     for file in files:
         stored |= _stored_shapes(file)
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    wanted = shapes_of(network.state_dict())
     names: dict[int, list[str]] = {}  # a tied parameter has several, one of which is stored
     for name, parameter in network.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)

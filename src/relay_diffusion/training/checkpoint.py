@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.hf_storage import (
 )
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.fitting import shapes_of, unlike
 from relay_diffusion.training import distributed
 
 RECIPE = "recipe.toml"
@@ -110,14 +111,11 @@ class Checkpoints:
         try:
             stored = reader.read_metadata().state_dict_metadata
             sizes = {name: value.size for name, value in stored.items()}  # type: ignore[union-attr]
-            wrong = sorted(sizes.keys() ^ state.keys()) + [
-                name for name in state if name in sizes and sizes[name] != state[name].shape
-            ]
-            if wrong:
-                more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            problems = unlike(sizes, shapes_of(state))
+            if problems:
                 raise RelayError(
-                    f"{path} does not fit the networks of this recipe ({wrong[0]}{more}); "
-                    f"they are in {path / RECIPE}"
+                    f"{path} does not fit the networks of this recipe; {problems}; its own are in "
+                    f"{path / RECIPE}"
                 )
             _hush()
             dcp.load(dict(state), storage_reader=reader, no_dist=distributed.world_size() == 1)

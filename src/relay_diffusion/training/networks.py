@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import nn
 
 from relay_diffusion.errors import RelayError, first_line
+from relay_diffusion.models.fitting import shapes_of, unlike
 from relay_diffusion.models.low_rank import is_difference
 from relay_diffusion.training import distributed
 from relay_diffusion.training.low_rank import plain
@@ -208,13 +209,9 @@ def load_weights(module: nn.Module, path: str, where: str) -> None:
     Raises: RelayError naming the tensors that are missing, left over or of another shape.
     """
     stored = _open(type(module), path, where).state_dict()
-    own = module.state_dict()
-    wrong = sorted(stored.keys() ^ own.keys()) + [
-        key for key in own if key in stored and own[key].shape != stored[key].shape
-    ]
-    if wrong:
-        shown = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-        raise RelayError(f"{where}: the weights in {path} do not fit the network: {shown}")
+    problems = unlike(shapes_of(stored), shapes_of(module.state_dict()))
+    if problems:
+        raise RelayError(f"{where}: the weights in {path} do not fit the network; {problems}")
     module.load_state_dict(stored)
 
 
