@@ -51,6 +51,14 @@ def read_by(work: Any) -> int:
     return count() - before
 
 
+def test_a_shard_is_one_in_capitals_too(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "data", drawn(8))
+    found = keys(folder)
+    for shard in folder.glob("*.tar"):
+        shard.rename(shard.with_suffix(".TAR"))
+    assert keys(folder) == found and len(found) == 8
+
+
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts as Linux does")
 def test_sizes_are_found_without_reading_the_pictures(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)

@@ -42,7 +42,7 @@ def _open_folder(folder: Path) -> Records:
     if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
         return TableRecords(saved_dataset_files(folder), parquet=False)
     inside = sorted(file for file in folder.rglob("*") if file.is_file())
-    shards = [file for file in inside if file.suffix == ".tar"]
+    shards = [file for file in inside if file.suffix.lower() == ".tar"]
     if shards:
         # Parquet beside shards is their statistics; pictures beside parquet may be what it names.
         loose = [file for file in inside if file.suffix.lower() in SUFFIXES]
@@ -55,7 +55,7 @@ def _open_folder(folder: Path) -> Records:
                 loose[0].relative_to(folder),
             )
         return ShardRecords(shards)
-    tables = [file for file in inside if file.suffix == ".parquet"]
+    tables = [file for file in inside if file.suffix.lower() == ".parquet"]
     if tables:
         return TableRecords(tables, parquet=True)
     return FolderRecords(folder)
