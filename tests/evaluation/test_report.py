@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from relay_diffusion.evaluation.report import write_report
-from relay_diffusion.evaluation.report.plots import Point, intervals, scatter
+from relay_diffusion.evaluation.report.plots import Point, intervals, key, scatter
 from relay_diffusion.evaluation.report.tables import tables_of
 
 DIFFERENCES = {
@@ -172,6 +172,21 @@ def test_points_stand_where_their_values_are() -> None:
     alone = scatter([Point("only", 0, 0.0, 0.0, 0.0, 2.0)], "seconds", "score")
     ElementTree.fromstring(alone)
     assert ">-" not in alone  # no ticks below zero
+
+
+def test_many_points_have_numbers_that_the_key_explains() -> None:
+    names = [f"a model of the name {i}" for i in range(8)]
+    few, many = (
+        [Point(name, i, 0.5, 0.4, 0.6, 1.0 + i) for i, name in enumerate(names[:num])]
+        for num in (5, 8)
+    )
+    texts = [text.text for text in ElementTree.fromstring(scatter(few, "s", "q")).iter("text")]
+    assert set(names[:5]) <= set(texts)
+    assert names[3] in key(names[:5]) and f"4 {names[3]}" not in key(names[:5])
+    drawn = ElementTree.fromstring(scatter(many, "s", "q"))
+    labels = [text.text for text in drawn.iter("text") if text.get("class") == "name"]
+    assert labels == [str(i + 1) for i in range(8)]
+    assert all(f"{i + 1} {name}" in key(names) for i, name in enumerate(names))
 
 
 def test_every_row_of_intervals_names_its_task() -> None:

@@ -13,6 +13,8 @@ from html import escape
 WIDTH = 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 24, 44
 NUM_COLOURS = 8
+MOST_NAMES = 5
+"""Beside the points of one plot; of more models, numbers stand there, which the key explains."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Point:
 
 
 def scatter(points: Sequence[Point], x_name: str, y_name: str, height: int = 300) -> str:
-    """Values against ``x``, which is drawn on a logarithmic scale; labels beside the points."""
+    """Values against ``x``, which is drawn on a logarithmic scale; labels beside the points, or
+    numbers if there are many."""
     x_low, x_high = min(p.x for p in points) / 1.5, max(p.x for p in points) * 1.5
     y_low, y_high = _span([v for p in points for v in (p.low, p.high)])
 
@@ -56,7 +59,14 @@ def scatter(points: Sequence[Point], x_name: str, y_name: str, height: int = 300
                 _line(x, at(point.x, point.low)[1], x, at(point.x, point.high)[1], _series(point))
             )
         parts.append(_mark(x, y, point))
-    parts += _names([(*at(point.x, point.value), point.label) for point in points])
+    numbered = max(point.series for point in points) >= MOST_NAMES
+    parts += _names(
+        [
+            (*at(point.x, point.value), str(point.series + 1) if numbered else point.label)
+            for point in points
+        ],
+        apart=24 if numbered else WIDTH // 2,
+    )
     parts.append(_text((_LEFT + WIDTH) / 2, height - 8, x_name, "middle", "axis"))
     parts.append(_text(4, _TOP - 10, y_name, "start", "axis"))
     return _svg(height, parts, f"{y_name} against {x_name}")
@@ -87,12 +97,14 @@ def intervals(rows: Sequence[tuple[str, Sequence[Point]]], title: str) -> str:
 
 
 def key(names: Sequence[str]) -> str:
-    """Which colour and mark is which model's, as a line of the page."""
+    """Which colour and mark is which model's, as a line of the page; and which number, if there are
+    many."""
     items = []
     for series, name in enumerate(names):
         mark = _mark(8, 8, Point(name, series, 0, 0, 0))
         icon = f'<svg class="plot" width="16" height="16" aria-hidden="true">{mark}</svg>'
-        items.append(f"<span>{icon} {escape(name)}</span>")
+        number = f"{series + 1} " if len(names) > MOST_NAMES else ""
+        items.append(f"<span>{icon} {number}{escape(name)}</span>")
     return f'<p class="key">{" ".join(items)}</p>'
 
 
@@ -135,13 +147,14 @@ def _text(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> str
     )
 
 
-def _names(points: Sequence[tuple[float, float, str]]) -> list[str]:
-    """Labels beside (x, y), towards the middle of the plot, none over another."""
+def _names(points: Sequence[tuple[float, float, str]], apart: float) -> list[str]:
+    """Labels beside (x, y), towards the middle of the plot, none over another: one below the other
+    where they are not so far ``apart``, across."""
     parts: list[str] = []
     placed: list[tuple[float, float]] = []
     for x, y, name in sorted(points, key=lambda point: point[1]):
         end, y = x > WIDTH / 2, y - 8
-        while any(abs(y - other) < 14 and abs(x - at) < WIDTH / 2 for at, other in placed):
+        while any(abs(y - other) < 14 and abs(x - at) < apart for at, other in placed):
             y += 7
         placed.append((x, y))
         parts.append(_text(x - 10 if end else x + 10, y, name, "end" if end else "start", "name"))
