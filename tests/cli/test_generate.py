@@ -12,8 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from relay_diffusion.cli import main
-from relay_diffusion.cli.generate import parse_size, read_prompts
-from relay_diffusion.errors import RelayError
+from relay_diffusion.cli.generate import read_prompts
 from relay_diffusion.pipelines.metadata import read_parameters, read_record
 
 
@@ -205,14 +204,6 @@ def test_upscale_takes_the_prompt_that_the_picture_carries(
     assert record is not None and record["prompt"] == "a red fox"
 
 
-def test_sizes_are_width_by_height() -> None:
-    assert parse_size("256") == (256, 256)
-    assert parse_size("1536x1024") == (1536, 1024)
-    for wrong in ("", "x", "256x", "1x2x3", "-5", "2.5"):
-        with pytest.raises(RelayError, match="WIDTHxHEIGHT"):
-            parse_size(wrong)
-
-
 def test_arguments_come_before_the_file(tmp_path: Path) -> None:
     (tmp_path / "prompts").write_text("two\nthree")
     assert read_prompts(["one"], str(tmp_path / "prompts")) == ["one", "two", "three"]
@@ -222,3 +213,22 @@ def test_a_model_without_a_fast_sibling_says_so(refused) -> None:
     assert "has no fast sibling: leave --fast out, or distil it" in refused(
         "generate", "a fox", "--fast"
     )
+
+
+def test_a_byte_order_mark_is_no_part_of_a_prompt(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_bytes("\ufeffa fox\r\nan owl\r\n".encode())
+    assert read_prompts([], str(file)) == ["a fox", "an owl"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-", "--prompts", "prompts.txt"], "give one"),
+        (["a fox", "--no-expand", "--expander", "scenes"], "leave one of them out"),
+    ],
+)
+def test_options_that_contradict_each_other_are_one_line(
+    arguments: list[str], said: str, refused
+) -> None:
+    assert said in refused("generate", *arguments)

@@ -88,6 +88,16 @@ def test_pictures_beside_shards_are_not_passed_over_in_silence(
     assert "2 pictures beside them, such as more/part0/000.png, are not read" in caplog.text
 
 
+def test_hidden_files_are_no_data(tmp_path: Path) -> None:
+    """macOS writes ``._00000.tar`` beside a shard, and downloads leave caches."""
+    records = drawn(4)
+    write_folder(tmp_path, records)
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "x.parquet").write_bytes(b"none")
+    (tmp_path / "._00000.tar").write_bytes(b"none")
+    assert as_drawn(open_records(str(tmp_path))) == records
+
+
 def test_a_row_may_say_the_original_size_and_overrules_files() -> None:
     texts = texts_of({"text": " a fox ", "original_size": [640, 480], "score": 3, "blank": " "})
     assert texts.captions == {"caption": "a fox"}

@@ -61,6 +61,14 @@ def test_few_prompts_decide_nothing(num: int) -> None:
     assert found.word == ("better" if num == FEWEST else "undecided")
 
 
+def test_a_prompt_asked_about_more_pictures_did_not_come_out_differently() -> None:
+    """As of position, which is asked only where the things are there."""
+    first = {i: (4.0, 4) for i in range(10)}
+    second = {i: (3.0, 3) for i in range(10)} | {0: (0.0, 4)}
+    found = difference(second, first)
+    assert (found.num_differing, found.word) == (1, "undecided")
+
+
 def test_a_prompt_asked_of_one_model_counts_in_its_ratio_alone() -> None:
     """As positions are, where only one of them shows the things: 3 of 4 less 1 of 2."""
     found = difference({0: (2, 2), 1: (1, 2)}, {1: (1, 2)})

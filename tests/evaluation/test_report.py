@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from relay_diffusion.evaluation.report import write_report
-from relay_diffusion.evaluation.report.plots import Point, intervals, key, scatter
+from relay_diffusion.evaluation.report.plots import Point, are_numbered, intervals, key, scatter
 from relay_diffusion.evaluation.report.tables import tables_of
 
 DIFFERENCES = {
@@ -180,13 +180,15 @@ def test_many_points_have_numbers_that_the_key_explains() -> None:
         [Point(name, i, 0.5, 0.4, 0.6, 1.0 + i) for i, name in enumerate(names[:num])]
         for num in (5, 8)
     )
+    assert not are_numbered(names[:5])
     texts = [text.text for text in ElementTree.fromstring(scatter(few, "s", "q")).iter("text")]
     assert set(names[:5]) <= set(texts)
     assert names[3] in key(names[:5]) and f"4 {names[3]}" not in key(names[:5])
-    drawn = ElementTree.fromstring(scatter(many, "s", "q"))
+    assert are_numbered(names) and are_numbered(["a long name" * 4])
+    drawn = ElementTree.fromstring(scatter(many, "s", "q", numbered=True))
     labels = [text.text for text in drawn.iter("text") if text.get("class") == "name"]
     assert labels == [str(i + 1) for i in range(8)]
-    assert all(f"{i + 1} {name}" in key(names) for i, name in enumerate(names))
+    assert all(f"{i + 1} {name}" in key(names, numbered=True) for i, name in enumerate(names))
 
 
 def test_every_row_of_intervals_names_its_task() -> None:

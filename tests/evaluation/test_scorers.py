@@ -56,11 +56,24 @@ def test_a_command_that_fails_is_quoted(code: str, match: str) -> None:
         Scorer("broken", f'{sys.executable} -c "{code}"').score(ROWS)
 
 
+def test_a_score_that_is_no_number_is_refused(length: Path) -> None:
+    length.write_text(LENGTH.replace('len(row["prompt"])', 'float("nan")'))
+    with pytest.raises(RelayError, match="gave no number for 2 pictures"):
+        Scorer("length", f"{sys.executable} {length}").score(ROWS)
+
+
 def test_what_is_no_command_is_refused() -> None:
     with pytest.raises(RelayError, match="NAME=COMMAND"):
         Scorer.parse("imagereward")
     with pytest.raises(RelayError, match="cannot be started"):
         Scorer("x", "no-such-command-anywhere").score(ROWS)
+
+
+@pytest.mark.parametrize("names", [["hps", "hps"], ["clip"], ["length", "facts"]])
+def test_two_measures_of_one_name_are_refused(names: list[str]) -> None:
+    Scorer.check_names(["hps", "hps2"], {"clip", "facts"})
+    with pytest.raises(RelayError, match="give the scorer another name"):
+        Scorer.check_names(names, {"clip", "facts"})
 
 
 def test_scores_are_kept_until_a_picture_changes(length: Path, tmp_path: Path) -> None:
@@ -164,9 +177,10 @@ def test_a_python_alone_is_for_adapters() -> None:
     with pytest.raises(RelayError, match="No closing quotation"):
         Scorer.parse("mine='python score.py")
     assert Scorer.parse("mine=python score.py").command == "python score.py"
-    assert Scorer.parse("hps=envs/hps/bin/python --hps-version v2.1").command == (
-        "envs/hps/bin/python -m relay_diffusion.evaluation.scorers.hps --hps-version v2.1"
-    )
+    for name in ("hps", "hps-v2.1"):
+        assert Scorer.parse(f"{name}=envs/hps/bin/python --hps-version v2.1").command == (
+            "envs/hps/bin/python -m relay_diffusion.evaluation.scorers.hps --hps-version v2.1"
+        )
 
 
 def test_an_adapter_writes_its_version_and_a_score_for_each_picture(

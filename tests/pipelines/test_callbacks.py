@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 from relay_diffusion.pipelines.cascade import RelayPipeline
@@ -60,6 +61,22 @@ def test_an_interrupt_ends_the_run_with_the_estimate_at_hand(cascade: RelayPipel
     assert len(seen) == 2 and len(out.stages) == 1
     assert torch.equal(out.images, seen[-1])
     assert len(cascade(PROMPT).stages) == 2  # the next call is not interrupted
+
+
+def test_an_interrupt_while_prompts_are_encoded_counts(
+    cascade: RelayPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set by another thread; encoding may take long, and expanding before it longer."""
+    encode = cascade.encode_prompt
+
+    def slowly(*args: Any) -> Any:
+        cascade.interrupt = True
+        return encode(*args)
+
+    monkeypatch.setattr(cascade, "encode_prompt", slowly)
+    seen: list[int] = []
+    out = cascade(PROMPT, callback_on_step_end=lambda pipe, step, t, kwargs: seen.append(step))
+    assert seen == [0] and len(out.stages) == 1
 
 
 def test_every_stage_has_its_progress_bar(cascade: RelayPipeline, capsys: Any) -> None:

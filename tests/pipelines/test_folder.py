@@ -10,9 +10,9 @@ from diffusers import PipelineQuantizationConfig, TorchAoConfig
 from safetensors.torch import load_file, save_file
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.stored import check_weights
 from relay_diffusion.pipelines.assemble import assemble
 from relay_diffusion.pipelines.cascade import RelayPipeline
-from relay_diffusion.pipelines.folder import check_weights
 
 from .tiny import generators
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.pipelines.sizes import stages_for
+from relay_diffusion.pipelines.sizes import parse_size, stages_for
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,11 @@ def test_the_nearest_size_is_nearest() -> None:
 def test_a_size_without_pixels_is_refused(height: int, width: int) -> None:
     with pytest.raises(RelayError, match="1 or more"):
         stages_for(height, width, 128, 16)
+
+
+def test_sizes_are_width_by_height() -> None:
+    assert parse_size("256") == (256, 256)
+    assert parse_size("1536x1024") == (1536, 1024)
+    for wrong in ("", "x", "256x", "1x2x3", "-5", "2.5"):
+        with pytest.raises(RelayError, match="WIDTHxHEIGHT"):
+            parse_size(wrong)

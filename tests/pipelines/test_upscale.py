@@ -88,3 +88,14 @@ def test_what_cannot_be_done_is_one_line(
 ) -> None:
     with pytest.raises(RelayError, match=complaint):
         cascade.upscale(image, **options)
+
+
+def test_embeddings_are_as_many_as_the_pictures(cascade: RelayPipeline) -> None:
+    embeds = torch.randn(2, cascade.config.max_tokens, 16)
+    with pytest.raises(RelayError, match="2 prompt_embeds for 1 pictures"):
+        cascade.upscale(picture(32, 32), prompt_embeds=embeds)
+
+
+def test_a_negative_prompt_alone_is_not_dropped_in_silence(cascade: RelayPipeline) -> None:
+    with pytest.raises(RelayError, match="a negative prompt goes with a prompt"):
+        cascade.upscale(picture(32, 32), negative_prompt="blue")

@@ -185,6 +185,15 @@ def test_a_damaged_checkpoint_is_refused(content: bytes, tmp_path: Path) -> None
         Checkpoints(tmp_path, 1).load(tensors(0))
 
 
+def test_a_checkpoint_that_was_moved_away_is_passed_over(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save(tmp_path, step, keep=2)
+    checkpoints = Checkpoints(tmp_path, 2)
+    checkpoints.path(2).rename(tmp_path / "step-00000002.bad")
+    assert checkpoints.steps() == [1]
+    assert checkpoints.load(tensors(0)) == 1
+
+
 def test_a_checkpoint_of_other_tensors_is_refused(tmp_path: Path) -> None:
     save(tmp_path, 1)
     for wrong in ({"w": torch.zeros(9)}, {**tensors(0), "w": torch.zeros(8)}):

@@ -61,6 +61,15 @@ def test_three_steps_and_three_more_equal_six(folder: Path, tmp_path: Path) -> N
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_preview_of_an_autoencoder_is_of_one_shape(folder: Path, tmp_path: Path) -> None:
+    """More pictures are shown than are in a batch, and each batch is of a bucket of its own."""
+    recipe = recipe_of(folder, tmp_path, 1)
+    small = replace(recipe.data, batch_size=2)
+    many = replace(recipe.preview, every=1, num_pictures=8)
+    assert run(replace(recipe, data=small, preview=many))
+    assert list((tmp_path / "autoencoder" / "samples").iterdir())
+
+
 def test_workers_make_the_same_batches(folder: Path) -> None:
     cut = folder / "part1" / "001.png"
     cut.write_bytes(cut.read_bytes()[:90])
@@ -128,7 +137,7 @@ def test_captions_that_cannot_be_read_are_not_trained_on_in_silence(
         model={"max_tokens": 64},
     )
     with caplog.at_level(logging.WARNING):
-        open_source(recipe.data, 0, CPU, read=reader(recipe, build_tokenizer()))
+        open_source(recipe.data, 0, CPU, read=reader(build_tokenizer(), recipe.model.max_tokens))
     lines = [line for line in caplog.messages if "the networks learn nothing of either" in line]
     assert len(lines) == warned
 

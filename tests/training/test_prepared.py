@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load, save_file
 from tiny_training import CPU, UNET, newest_state, tiny_recipe
 
+from relay_diffusion.data.scenes.words import build_tokenizer
 from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.cached import text_is_fixed
@@ -178,7 +179,8 @@ def test_data_of_another_network_are_refused_with_both_hashes(
     [
         ({"views": [{"size": 32}]}, {}, "another size than data.views: set views = [{ size = 64 }"),
         ({}, {"max_tokens": 9}, "has captions of 8 tokens, and model.max_tokens is 9: set it to 8"),
-        ({}, {"tokenizer": ""}, "was prepared with the tokenizer "),
+        ({}, {"tokenizer": ""}, "model.tokenizer is empty"),
+        ({}, {"tokenizer": "of-the-world"}, "was prepared with the tokenizer "),
         ({}, {"vae": {"class": "AutoencoderKL"}}, "model.vae starts from nothing"),
         ({"captions": {}}, {}, "the data have several captions, long, short"),
         ({"path": "nowhere"}, {}, "nowhere is not prepared to the end"),
@@ -187,6 +189,9 @@ def test_data_of_another_network_are_refused_with_both_hashes(
 def test_what_does_not_fit_is_named(
     data: dict[str, Any], model: dict[str, Any], message: str, out: Path, cascade_folder: Path
 ) -> None:
+    if model.get("tokenizer"):
+        model = {"tokenizer": str(out / model["tokenizer"])}
+        build_tokenizer().save_pretrained(model["tokenizer"])
     with pytest.raises(RelayError) as error:
         run(recipe_of("base", out, cascade_folder, data, model=model))
     assert message in str(error.value)

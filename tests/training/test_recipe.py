@@ -66,6 +66,14 @@ def test_a_resolved_recipe_reads_back_to_the_same(kind: str, tmp_path: Path) -> 
         ),
         ("optimizer.accumulate=5", "must divide data.batch_size"),
         ("data.views=[]", "data: views is empty"),
+        ("data.views=[{size=256, weight=0}]", "data: views all have weight 0"),
+        ("data.views=[{size=256, weight=-1}]", "weight is -1"),
+        ("objective.text_dropout=10", "objective: text_dropout is 10, must be 0 to 1"),
+        ("objective.through_vae=50", "objective: through_vae is 50, must be 0 to 1"),
+        ("objective.num_relay_train_steps=0", "num_relay_train_steps is 0, must be 1 to 1000"),
+        ("objective.num_relay_train_steps=1001", "is 1001, must be 1 to 1000"),
+        ("ema.width=0", "ema: width is 0, must be above 0, at most 0.28"),
+        ("ema.width=0.3", "ema: width is 0.3, must be above 0"),
     ],
 )
 def test_what_is_wrong_is_named(override: str, message: str, file: Path) -> None:

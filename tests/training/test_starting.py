@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_training import CPU, Squares, tokenizer
+from safetensors.torch import load_file, save_file
+from tiny_training import CPU, TEXT_ENCODER, UNET, Squares, tokenizer
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.build import networks_of, objective_of
 from relay_diffusion.training.loop import train
+from relay_diffusion.training.lora import LoraSettings
 from relay_diffusion.training.recipe import Recipe, recipe_from_dict
 
 
@@ -66,6 +70,8 @@ def test_a_stage_by_concatenation_begins_as_the_base_stage(starting_point: Path)
         ({"cascade": "", "stage": "base"}, None, "of no cascade: name one in model.cascade"),
         ({"stage": "upper"}, None, "model.stage is 'upper'"),
         ({"stage": "base"}, {"rank": 2}, "an adapter is of the stage that the objective trains"),
+        ({"stage": "base", "unet": UNET}, None, "model.unet says otherwise"),
+        ({"stage": "base", "init_from": {"unet": "x"}}, None, "model.init_from.unet says otherwi"),
     ],
 )
 def test_a_stage_that_cannot_be_is_refused(
@@ -77,3 +83,35 @@ def test_a_stage_that_cannot_be_is_refused(
     }
     with pytest.raises(RelayError, match=message):
         recipe_from_dict(tables | ({"lora": lora} if lora else {}))
+
+
+def test_only_what_is_trained_as_a_stage_begins_as_one(starting_point: Path) -> None:
+    with pytest.raises(RelayError, match="text trains no stage of a cascade"):
+        recipe(starting_point, "text", stage="base")
+
+
+def test_an_adapter_does_not_widen_its_network(starting_point: Path) -> None:
+    """It would never learn to read the low resolution: the kernels for it would stay zero."""
+    with_adapter = replace(recipe(starting_point, "concat"), lora=LoraSettings(rank=2))
+    with pytest.raises(RelayError, match="must be 8, 4 and 16: they do not belong together"):
+        networks_of(with_adapter, tokenizer())
+
+
+def test_networks_that_do_not_belong_together_are_refused(starting_point: Path) -> None:
+    other = recipe(starting_point, "base", text_encoder={**TEXT_ENCODER, "d_model": 24})
+    with pytest.raises(RelayError, match=r"takes text of width 16; .* must be 4, 4 and 24"):
+        networks_of(other, tokenizer())
+
+
+def test_a_text_encoder_with_tensors_missing_is_refused(
+    starting_point: Path, tmp_path: Path
+) -> None:
+    """transformers would fill them with random numbers."""
+    own = tmp_path / "text_encoder"
+    shutil.copytree(starting_point / "text_encoder", own)
+    file = own / "model.safetensors"
+    tensors = load_file(file)
+    name = next(key for key in tensors if key.endswith("wi.weight"))
+    save_file({key: value for key, value in tensors.items() if key != name}, file)
+    with pytest.raises(RelayError, match=f"model.text_encoder: .* missing: {name}"):
+        networks_of(recipe(starting_point, "base", text_encoder=str(own)), tokenizer())

@@ -105,6 +105,7 @@ def evaluate(
     """Make pictures of every prompt with every model, and measure them."""
     from relay_diffusion.data.scenes.world import World
     from relay_diffusion.evaluation.entries import Entry
+    from relay_diffusion.evaluation.report.tables import ALIGNMENT, DISTANCES
     from relay_diffusion.evaluation.scorers.command import Scorer
     from relay_diffusion.evaluation.suites import open_suite
     from relay_diffusion.evaluation.suites.public import with_references
@@ -126,6 +127,7 @@ def evaluate(
     entries = [Entry.parse(text, defaults=options) for text in models]
     entries += [Entry.parse(text, is_peer=True) for text in peer or []]
     scorers = [Scorer.parse(text) for text in scorer or []]
+    Scorer.check_names([one.name for one in scorers], {"clip", *ALIGNMENT, *DISTANCES})
     references = dict(_pair(text) for text in reference or [])
     the_world = World.by_name(world)
     suites = []

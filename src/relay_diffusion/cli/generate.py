@@ -15,6 +15,7 @@ from relay_diffusion import __version__
 from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
 from relay_diffusion.cli.starting import open_image
 from relay_diffusion.errors import RelayError
+from relay_diffusion.pipelines.sizes import parse_size
 
 OF_THE_MODEL = (
     "num_inference_steps",
@@ -129,6 +130,8 @@ def generate(
     again = before.expanded_prompt if before and keep else None
     if expander_model and not (expander or expand):
         raise RelayError("--expander-model goes with --expander, or with --expand")
+    if expander and expand is False:
+        raise RelayError("--no-expand and --expander: leave one of them out")
     if not wanted:
         raise RelayError('no prompt: relay generate "a red fox", or --prompts FILE')
     if not all(text.strip() for text in wanted):
@@ -285,26 +288,21 @@ def _expanded(
     return [text if text != prompt else None for text, prompt in texts]
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Width and height of "256" or "1536x1024". Raises: RelayError for anything else."""
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise RelayError(f"size {text!r}; give a side (256) or WIDTHxHEIGHT (1536x1024)")
-    return int(sides[0]), int(sides[-1])
-
-
 def read_prompts(arguments: list[str], file: str | None) -> list[str]:
     """The prompts of the command line, then those of the file, one per line that is not blank.
 
-    Raises: RelayError if the file cannot be read.
+    Raises: RelayError if the file cannot be read, or standard input and a file are given.
     """
     from_stdin = arguments == ["-"]
+    if from_stdin and file not in (None, "-"):
+        raise RelayError(f"- reads prompts from standard input, and --prompts {file}: give one")
     prompts = [] if from_stdin else list(arguments)
     if from_stdin or file == "-":
         lines = sys.stdin.read().splitlines()
     elif file is not None:
         try:
-            lines = Path(file).read_text(encoding="utf-8").splitlines()
+            # Windows' editors begin a file with a byte-order mark.
+            lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise RelayError(f"{file} cannot be read as a list of prompts: {error}") from error
     else:

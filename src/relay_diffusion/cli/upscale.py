@@ -12,6 +12,7 @@ import typer
 from relay_diffusion import __version__
 from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
 from relay_diffusion.cli.generate import LAST_SEED
+from relay_diffusion.errors import RelayError
 
 
 def upscale(
@@ -83,6 +84,7 @@ def upscale(
     from relay_diffusion.models.guidance import has_guidance
     from relay_diffusion.pipelines.devices import pick_device, pick_dtype
     from relay_diffusion.pipelines.opening import open_cascade, open_with_texts
+    from relay_diffusion.pipelines.prompting import NEGATIVE_ALONE
     from relay_diffusion.pipelines.settings import resolve_settings
 
     where = pick_device(device)
@@ -92,6 +94,8 @@ def upscale(
     if prompt:
         pipe, texts = open_with_texts([prompt], negative, *how)
         embeds, negative_embeds = next(texts)
+    elif negative:
+        raise RelayError(NEGATIVE_ALONE)
     else:
         pipe = open_cascade(*how, text_encoder=None, tokenizer=None)
         embeds, negative_embeds = None, None

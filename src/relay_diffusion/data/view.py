@@ -27,6 +27,8 @@ class View:
     def __post_init__(self) -> None:
         if self.size < 1 or not 0 <= self.crop <= self.size:
             raise RelayError(f"size is {self.size} and crop {self.crop}, must be at most the size")
+        if self.weight < 0:
+            raise RelayError(f"weight is {self.weight:g}, must be at least 0")
 
     @property
     def side(self) -> int:

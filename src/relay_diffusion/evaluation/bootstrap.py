@@ -94,12 +94,20 @@ def difference(model: Sums, other: Sums, seed: int = 0) -> Difference:
     gaps = _gap(sums[(sums[:, 1] > 0) & (sums[:, 3] > 0)])
     # Sums of shares that are equal may differ in the last bit: a bound of 0 must be one.
     low, high = np.quantile(gaps, [0.025, 0.975]).round(12) + 0.0
-    num_differing = sum(model.get(i) != other.get(i) for i in asked)
+    num_differing = sum(_differs(model.get(i), other.get(i)) for i in asked)
     word = "undecided"
     if num_differing >= FEWEST and not low <= 0 <= high:
         word = "better" if low > 0 else "worse"
     value = float(_gap(rows.sum(0)[None])[0])
     return Difference(value, float(low), float(high), len(rows), num_differing, word)
+
+
+def _differs(one: tuple[float, int] | None, two: tuple[float, int] | None) -> bool:
+    """Whether a prompt came out differently; by its ratio where both have pictures of it, since one
+    may have been asked about more of them."""
+    if one is None or two is None or not one[1] or not two[1]:
+        return one != two
+    return abs(one[0] / one[1] - two[0] / two[1]) > 1e-9
 
 
 def _resampled(rows: np.ndarray, seed: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.pipelines.sizes import parse_size
 
 _FORM = re.compile(r"(?:(?P<label>[\w .+-]+)=)?(?P<source>[^@]+)(?:@(?P<options>.+))?")
 _CLASS = re.compile(r"(.+):([A-Z]\w*Pipeline)")
@@ -76,7 +77,8 @@ class Entry:
         options = {**run, **own, **_expansion(text, own, run)}
         set_ = {name: value for name, value in options.items() if value is not None}
         if "size" in set_:
-            set_["size"] = parse_size(set_["size"])
+            size = set_["size"]
+            set_["size"] = size if isinstance(size, tuple) else parse_size(size)
         return cls(label, source, is_peer, class_name, set_)
 
 
@@ -94,16 +96,6 @@ def check_labels(entries: Sequence[Entry]) -> None:
     twice = [name for name, num in Counter(e.folder_name for e in entries).items() if num > 1]
     if twice:
         raise RelayError(f"two models are called {twice[0]!r}; name them: --model NAME={twice[0]}")
-
-
-def parse_size(size: str | tuple[int, int]) -> tuple[int, int]:
-    """Width and height of "256" or "1536x1024". Raises: RelayError for anything else."""
-    if isinstance(size, tuple):
-        return size
-    sides = size.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise RelayError(f"size {size!r}; give a side (256) or WIDTHxHEIGHT (1536x1024)")
-    return int(sides[0]), int(sides[-1])
 
 
 def _expansion(text: str, own: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:

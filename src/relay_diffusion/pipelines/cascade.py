@@ -22,7 +22,7 @@ from relay_diffusion.pipelines.pictures import (
     pad_to_multiple,
     to_pixels,
 )
-from relay_diffusion.pipelines.prompting import as_list, for_each
+from relay_diffusion.pipelines.prompting import NEGATIVE_ALONE, as_list, for_each
 from relay_diffusion.pipelines.prompts import Expander
 from relay_diffusion.pipelines.run import Run
 from relay_diffusion.pipelines.settings import STRENGTH, resolve_settings
@@ -114,6 +114,7 @@ class RelayPipeline(AdaptedComponents):
         Raises: RelayError for arguments out of range, and if latents or pixels become NaN.
         """
         check_output_type(output_type)
+        self.interrupt = False
         sizes = self.stages_for(height, width)
         settings = resolve_settings(
             self.config,
@@ -142,6 +143,7 @@ class RelayPipeline(AdaptedComponents):
         x = None if image is None else cover(to_pixels(image), *sizes[0])
 
         z = run.base(sizes[0], x, strength)
+        self.maybe_free_model_hooks()  # the VAE would send away the network before it in its order
         stages = []
         for stage, size in enumerate(sizes[1:], start=1):
             if self.interrupt:
@@ -149,6 +151,7 @@ class RelayPipeline(AdaptedComponents):
             x = run.decode(z)
             stages.append(z if output_type == "latent" else from_pixels(x, output_type))
             z = run.relay(stage, size, x)
+            self.maybe_free_model_hooks()
         stages.append(z if output_type == "latent" else from_pixels(run.decode(z), output_type))
         return self._output(stages, return_dict, expanded)
 
@@ -188,6 +191,7 @@ class RelayPipeline(AdaptedComponents):
         The others, the result and the errors are those of a call.
         """
         check_output_type(output_type)
+        self.interrupt = False
         if times < 1:
             raise RelayError(f"times {times}; it counts doublings, give 1 or more")
         x = to_pixels(image)
@@ -196,13 +200,15 @@ class RelayPipeline(AdaptedComponents):
         x = pad_to_multiple(x, self.upscale_multiple).to(self._execution_device)
         sizes = [(x.shape[2] << stage, x.shape[3] << stage) for stage in range(times + 1)]
         if prompt is None and prompt_embeds is None:
+            if negative_prompt or negative_prompt_embeds is not None:
+                raise RelayError(NEGATIVE_ALONE)
             text = self.no_text(len(x))
         else:
             prompts = None if prompt is None else as_list(prompt, len(x), each="pictures")
             text = self.encode_prompt(
                 prompts, negative_prompt, 1, prompt_embeds, negative_prompt_embeds
             )
-            if len(x) not in (1, len(text[0])):
+            if len(x) != len(text[0]):
                 raise RelayError(
                     f"{len(text[0])} prompt_embeds for {len(x)} pictures; give as many"
                 )

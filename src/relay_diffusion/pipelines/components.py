@@ -17,9 +17,10 @@ from relay_diffusion.models.folder import fast_sibling as fast_sibling_of
 from relay_diffusion.models.guidance import has_guidance
 from relay_diffusion.models.low_rank import differences, open_low_rank
 from relay_diffusion.models.registry import INDEX, resolve
+from relay_diffusion.models.stored import check_weights
 from relay_diffusion.pipelines.devices import dtypes_of_parts
 from relay_diffusion.pipelines.encoding import PromptEncoding
-from relay_diffusion.pipelines.folder import check_cascade_folder, check_weights
+from relay_diffusion.pipelines.folder import check_cascade_folder
 from relay_diffusion.pipelines.notices import warn_once
 from relay_diffusion.pipelines.pictures import check_pixels
 from relay_diffusion.pipelines.sizes import Size, stages_for

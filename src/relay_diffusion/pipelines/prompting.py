@@ -14,6 +14,7 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.models.text import encode_text, tokenize
 from relay_diffusion.pipelines.notices import quoted
 
+NEGATIVE_ALONE = "a negative prompt goes with a prompt: say what the picture shows, too"
 NO_TOKENIZER = (
     "this cascade has no tokenizer, or was opened without it: convert it again with relay convert "
     "--tokenizer FOLDER, or give prompt_embeds in Python"

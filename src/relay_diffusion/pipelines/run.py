@@ -69,7 +69,6 @@ class Run:
             text: embeddings of the prompts and of their negative prompts, (B, L, D).
             latents, generator: see ``StageNoise``, ``split_generators``.
         """
-        pipe.interrupt = False
         factor, channels = pipe.vae_factor, pipe.latent_channels
         shapes = [(channels, height // factor, width // factor) for height, width in sizes]
         generators = split_generators(generator, len(text[0]))

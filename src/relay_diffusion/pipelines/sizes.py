@@ -10,6 +10,14 @@ Size = tuple[int, int]
 """Height and width, in pixels."""
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of "256" or "1536x1024". Raises: RelayError for anything else."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise RelayError(f"size {text!r}; give a side (256) or WIDTHxHEIGHT (1536x1024)")
+    return int(sides[0]), int(sides[-1])
+
+
 def stages_for(height: int, width: int, base_size: int, multiple: int) -> list[Size]:
     """Sizes of all stages for a picture, smallest (the base stage) first, the picture last.
 

@@ -52,13 +52,15 @@ def autoencoder(
     def loss(batch: Batch, draws: Draws) -> Tensor:
         return reconstruction_loss(vae, batch["x"], draws, recipe.objective)
 
-    def pictures(size: int, num_pictures: int) -> list[Tensor]:
+    def pictures(size: int, num_pictures: int, of_one_shape: bool = False) -> list[Tensor]:
         # As many pixels at a time as in training; cut for memory, read alike by all.
         side = min(view.side for view in recipe.data.views)
         whole, part = (
             max(1, num * side**2 // size**2)
             for num in (recipe.data.batch_size, samples_at_once(recipe))
         )
+        if of_one_shape:  # as those of a batch are, however it is cut
+            whole = num_pictures
         cut = chunks(num_pictures, whole, part)
         batches = held_out(source, prepare, (View(size),), cut, whole, device)
         return [batch["x"] for batch in batches]
@@ -80,7 +82,7 @@ def autoencoder(
         size = sorted(recipe.validation.sizes)[len(recipe.validation.sizes) // 2]
         pairs = [
             torch.stack([x, reconstruct(vae, x)], 1)
-            for x in pictures(size, recipe.preview.num_pictures)
+            for x in pictures(size, recipe.preview.num_pictures, of_one_shape=True)
         ]
         return torch.cat(pairs).flatten(0, 1), 8
 

@@ -53,7 +53,9 @@ def networks_of(recipe: Recipe, tokenizer: Any) -> Networks:
     With ``lora``, those that do not learn are kept in the precision that the run computes in.
     """
     torch.manual_seed(recipe.run.seed)
-    networks = build_networks(recipe.model, recipe.run.objective, tokenizer)
+    # An adapter would not learn to read what its network has never read.
+    adapter = isinstance(recipe, DenoisingRecipe) and recipe.lora is not None
+    networks = build_networks(recipe.model, recipe.run.objective, tokenizer, widen=not adapter)
     if isinstance(recipe, DenoisingRecipe) and recipe.lora:
         if not (isinstance(recipe.model.unet, str) or "unet" in recipe.model.init_from):
             raise RelayError(

@@ -39,9 +39,12 @@ def fill_from_cascade(tables: Mapping[str, Any]) -> Mapping[str, Any]:
     folder = resolve(name)
     index, scheduler = read_cascade(folder, "model.cascade")
     parts = {part: str(part_folder(folder, part)) for part in LENT}
+    stage = model.get("stage")
     if objective in STAGES:
-        stage = model.get("stage") or objective
-        parts["unet"] = str(part_folder(folder, STAGES.get(stage, STAGES[objective])))
+        named = STAGES.get(stage or objective, STAGES[objective])
+        parts["unet"] = str(part_folder(folder, named))
+    if stage:
+        _insist_on_stage(stage, model, objective, parts.get("unet"))
     used = {
         "max_tokens": max_tokens_of(index),
         "prediction_type": scheduler.get("prediction_type", "epsilon"),
@@ -54,6 +57,22 @@ def fill_from_cascade(tables: Mapping[str, Any]) -> Mapping[str, Any]:
         }
         filled["objective"] = {**settings, **tables.get("objective", {})}
     return filled
+
+
+def _insist_on_stage(stage: str, model: Mapping[str, Any], objective: str, unet: Any) -> None:
+    """Raises: RelayError where ``model.stage`` would have no effect."""
+    if objective not in STAGES:
+        raise RelayError(
+            f'model.stage is "{stage}", and {objective} trains no stage of a cascade: leave it out'
+        )
+    initial = model.get("init_from")
+    begins = isinstance(initial, Mapping) and "unet" in initial
+    if begins or model.get("unet", "") not in ("", unet):
+        given = "init_from.unet" if begins else "unet"
+        raise RelayError(
+            f'model.stage is "{stage}", and model.{given} says otherwise what the UNet begins as: '
+            "give one of the two"
+        )
 
 
 def read_cascade(folder: Path, where: str) -> tuple[dict[str, Any], dict[str, Any]]:

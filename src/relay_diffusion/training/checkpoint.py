@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -45,8 +46,12 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Of the complete checkpoints, ascending."""
-        names = [path.name for path in self.folder.glob("step-*") if (path / RECIPE).is_file()]
-        return sorted(int(name.removeprefix("step-")) for name in names)
+        return sorted(
+            int(path.name.removeprefix("step-"))
+            for path in self.folder.glob("step-*")
+            # Not one that was moved away, as to step-00001000.bad.
+            if re.fullmatch(r"step-\d{8,}", path.name) and (path / RECIPE).is_file()
+        )
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"

@@ -24,6 +24,13 @@ def at_least(low: int, **values: int) -> None:
             raise RelayError(f"{name} is {value}, must be at least {low}")
 
 
+def within(low: float, high: float, **values: float) -> None:
+    """Raise RelayError, naming it, if one of the values is not."""
+    for name, value in values.items():
+        if not low <= value <= high:
+            raise RelayError(f"{name} is {value:g}, must be {low:g} to {high:g}")
+
+
 @dataclass(frozen=True)
 class Data:
     """Where pictures and captions come from.
@@ -71,6 +78,9 @@ class Data:
         at_least(1, batch_size=self.batch_size, reuse=self.reuse, chapter=self.chapter)
         if not self.views:
             raise RelayError("views is empty, give at least one, such as [{size = 128}]")
+        if not any(view.weight for view in self.views):
+            raise RelayError("views all have weight 0: give one of them another")
+        within(0, 1, short_captions=self.short_captions)
         self._check_keys()
         if self.source != "scenes":
             self._check_files()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -172,10 +172,20 @@ UNITS = ("ResnetBlock2D", "BasicTransformerBlock", "T5Block", "ResBlock", "Effic
 """Blocks that are gathered and freed as one."""
 
 
-def shard(modules: Mapping[str, nn.Module], device: torch.device, bfloat16: bool) -> None:
+def shard(
+    modules: Mapping[str, nn.Module],
+    device: torch.device,
+    bfloat16: bool,
+    frozen: Collection[str] = (),
+) -> None:
     """Leave to each process its part of the weights, in place (FSDP2): they are gathered block by
     block as they are needed, in bfloat16 for the passes if asked, and gradients are summed in
-    float32. Does nothing for one process."""
+    float32. Does nothing for one process.
+
+    Args:
+        frozen: names of modules without a backward pass, at whose end what belongs to no block
+            would be freed: of these it is at the end of the forward pass.
+    """
     if world_size() == 1:
         return
     mesh = dist.init_device_mesh(device.type, (world_size(),))
@@ -185,11 +195,13 @@ def shard(modules: Mapping[str, nn.Module], device: torch.device, bfloat16: bool
         reduce_dtype=torch.float32,
         cast_forward_inputs=False,
     )
-    for module in modules.values():
+    for name, module in modules.items():
         _contiguous(module)
         units = [m for m in module.modules() if type(m).__name__ in UNITS]
-        for unit in [*units, module]:
+        for unit in units:
             fully_shard(unit, mesh=mesh, mp_policy=policy)
+        frees = True if name in frozen else None
+        fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=frees)
         for method in ("encode", "decode"):  # of autoencoders, which are not called as a whole
             if hasattr(module, method):
                 register_fsdp_forward_method(module, method)

@@ -11,6 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from relay_diffusion.errors import RelayError
+
+WIDEST = 0.28
+"""Above some 0.29 (gamma = 0) no power profile that forgets has so large a width."""
+
 
 @dataclass(frozen=True)
 class EmaSettings:
@@ -26,6 +31,12 @@ class EmaSettings:
     kind: Literal["power", "fixed"] = "power"
     width: float = 0.05
     decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width <= WIDEST:
+            raise RelayError(f"width is {self.width:g}, must be above 0, at most {WIDEST}")
+        if not 0 <= self.decay < 1:
+            raise RelayError(f"decay is {self.decay:g}, must be at least 0 and below 1")
 
     def beta(self, step: int) -> float:
         """Weight of the old average after optimiser step ``step`` = 1, 2, ..."""

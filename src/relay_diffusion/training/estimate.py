@@ -48,6 +48,8 @@ def estimate(recipe: DenoisingRecipe, networks: Networks) -> Estimate:
         passes = training_flops(forward, trained_modules(recipe, networks))
         encoding = training_flops(lambda: networks.vae.encode(inputs["x"]), {})
     pictures = 1 if isinstance(recipe, BaseRecipe) else 2  # with the low-resolution one
+    if recipe.data.source == "prepared":
+        pictures = 0
     per_sample = passes + pictures * encoding / recipe.data.reuse
     return Estimate(
         flops=per_sample * recipe.data.batch_size,

@@ -56,7 +56,12 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     modules = objective.trained
     if run.activation_checkpointing:
         checkpoint_activations(modules)
-    distributed.shard({**modules, **objective.frozen}, device, run.dtype == "bfloat16")
+    distributed.shard(
+        {**modules, **objective.frozen},
+        device,
+        bfloat16=run.dtype == "bfloat16",
+        frozen={*objective.frozen, *objective.fixed},
+    )
     optimizer = build_optimizer(modules, recipe.optimizer)
     parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
     ema = Ema(modules, recipe.ema)

@@ -20,6 +20,7 @@ from torch import nn
 from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.models.fitting import shapes_of, unlike
 from relay_diffusion.models.low_rank import is_difference
+from relay_diffusion.models.stored import check_stored
 from relay_diffusion.training import distributed
 from relay_diffusion.training.low_rank import plain
 from relay_diffusion.training.recipe import Model, Run
@@ -53,12 +54,18 @@ NEEDS = {"autoencoder": {"vae"}, "text": {"text_encoder"}}
 """Networks of the objectives that do without some."""
 
 
-def build_networks(model: Model, objective: str, tokenizer: Any = None) -> Networks:
+def build_networks(
+    model: Model, objective: str, tokenizer: Any = None, widen: bool = True
+) -> Networks:
     """The networks of that objective, float32 on the CPU, with the weights of ``init_from``.
 
     Under ``torch.device("meta")`` they have shapes and no weights, and none are read.
 
-    Raises: RelayError on an unknown class or argument, or a folder that does not fit.
+    Args:
+        widen: have a UNet that is opened for "concat", and reads its own latents only, read the
+            low-resolution ones as well.
+    Raises: RelayError on an unknown class or argument, a folder that does not fit, or networks that
+        do not belong together.
     """
     needs = NEEDS.get(objective, {"vae", "text_encoder", "unet"})
     vae = text_encoder = unet = None
@@ -69,7 +76,11 @@ def build_networks(model: Model, objective: str, tokenizer: Any = None) -> Netwo
         text_encoder = build_text_encoder(model.text_encoder, vocabulary)
     if vae is not None and text_encoder is not None:
         channels, width = int(vae.config.latent_channels), text_encoder.config.d_model
-        unet = build_unet(model.unet, channels, width, reads_beside=objective == "concat")
+        beside = objective == "concat"
+        unet = build_unet(model.unet, channels, width, reads_beside=beside)
+        if beside and widen and unet.config.in_channels == channels:
+            _widen(unet)
+        _insist_on_match(unet, 2 * channels if beside else channels, channels, width)
     networks = Networks(vae, text_encoder, unet, tokenizer)
     modules = networks.modules()
     for name, path in model.init_from.items():
@@ -149,12 +160,10 @@ def build_unet(
 ) -> Any:
     """A UNet conditioned on text and on the six numbers of the size (docs/math.md, The released
     networks); whatever follows from those may be left out of the table. ``where`` in the recipe it
-    is named, for errors. If it ``reads_beside``, it reads other latents beside its own."""
+    is named, for errors. One from a table reads other latents beside its own if it
+    ``reads_beside``."""
     if isinstance(spec, str):
-        unet = _open(UNet2DConditionModel, spec, where)
-        if reads_beside and unet.config.in_channels == latent_channels:
-            _widen(unet)
-        return unet
+        return _open(UNet2DConditionModel, spec, where)
     arguments: dict[str, Any] = {
         "in_channels": latent_channels * (2 if reads_beside else 1),
         "out_channels": latent_channels,
@@ -167,6 +176,18 @@ def build_unet(
     width = 6 * arguments["addition_time_embed_dim"]
     arguments.setdefault("projection_class_embeddings_input_dim", width)
     return _construct(UNet2DConditionModel, arguments, "model.unet")
+
+
+def _insist_on_match(unet: Any, read: int, latent_channels: int, text_width: int) -> None:
+    """Raises: RelayError unless the UNet takes what the other networks give."""
+    config = unet.config
+    has = (config.in_channels, config.out_channels, config.cross_attention_dim)
+    if has != (read, latent_channels, text_width):
+        raise RelayError(
+            f"model.unet reads {has[0]} channels, gives {has[1]} and takes text of width {has[2]}; "
+            f"with this autoencoder, text encoder and objective it must be {read}, "
+            f"{latent_channels} and {text_width}: they do not belong together"
+        )
 
 
 def _widen(unet: Any) -> None:
@@ -281,10 +302,16 @@ def _open(cls: Any, path: str, where: str) -> Any:
             f"{where}: {path} is stored as its difference from another network: train on a copy of "
             "its cascade that is whole, RelayPipeline.from_pretrained(...).save_pretrained(...)"
         )
+    with torch.device("meta"):
+        of_library = issubclass(cls, ModelMixin)
+        blank = cls.from_config(config) if of_library else cls(cls.config_class.from_dict(config))
     if _on_meta():
-        if not issubclass(cls, ModelMixin):  # of transformers
-            return cls(cls.config_class.from_dict(config))
-        return cls.from_config(config)
+        return blank
+    if any(Path(path).glob("*.safetensors")):
+        try:
+            check_stored(Path(path), blank)
+        except RelayError as error:
+            raise RelayError(f"{where}: {error}") from error
     try:
         return cls.from_pretrained(path).float()
     except (OSError, RuntimeError, ValueError) as error:

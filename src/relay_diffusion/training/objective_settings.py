@@ -6,12 +6,16 @@ Those of distillation and of the judge are beside what reads them (``rounds.py``
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from relay_diffusion.diffusion import Blur
 from relay_diffusion.errors import RelayError
-from relay_diffusion.training.data_settings import Data
+from relay_diffusion.training.data_settings import Data, within
+
+NUM_TRAIN_STEPS = 1000
+"""Levels of the noise schedule, of which a run of so many steps at most takes one each."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class BaseObjective:
     offset_noise: float = 0.0
     weighting: Literal["epsilon", "v"] = "epsilon"
     min_snr_gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        within(0, 1, text_dropout=self.text_dropout)
+        within(0, math.inf, offset_noise=self.offset_noise, min_snr_gamma=self.min_snr_gamma)
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,10 @@ class ConcatObjective(BaseObjective):
     through_vae: float = 0.5
     redraw: Redraw | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(0, 1, through_vae=self.through_vae)
+
 
 @dataclass(frozen=True)
 class RelayObjective(ConcatObjective):
@@ -116,6 +128,10 @@ class RelayObjective(ConcatObjective):
     min_snr_gamma: float = 0.0
     num_relay_train_steps: int = 500
     blur: Blur = "linear"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(1, NUM_TRAIN_STEPS, num_relay_train_steps=self.num_relay_train_steps)
 
 
 @dataclass(frozen=True)

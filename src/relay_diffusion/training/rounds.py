@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -15,15 +15,15 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import relay_blur_of, relay_start_of
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.training.cascade import read_cascade
-from relay_diffusion.training.data_settings import at_least
+from relay_diffusion.training.data_settings import at_least, within
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch
-from relay_diffusion.training.objective_settings import Redraw, insist_on_pictures
-from relay_diffusion.training.recipe import Recipe
-
-NUM_TRAIN_STEPS = 1000
-"""Levels of the noise schedule, of which a run of so many steps at most takes one each."""
-
+from relay_diffusion.training.objective_settings import (
+    NUM_TRAIN_STEPS,
+    Redraw,
+    insist_on_pictures,
+)
+from relay_diffusion.training.recipe import Model, Recipe
 
 Error = Callable[[Batch, Draws], tuple[Tensor, Tensor]]
 """(batch, draws) -> weighted loss of each sample and index of the student's step, each (B,)."""
@@ -143,6 +143,7 @@ class DistillObjective:
             raise RelayError(f"guidance_width is {self.guidance_width}, must be even, 4 or more")
         if self.rank < 0:
             raise RelayError(f"rank is {self.rank}, must be above 0, or 0 for all weights")
+        within(0, 1, through_vae=self.through_vae)
 
     @property
     def teacher_steps_each(self) -> int:
@@ -174,10 +175,15 @@ class DistillRecipe(Recipe):
     """The teacher's folder takes the place of the ``model`` table. ``model.unet`` is the student of
     the round before, in every round but the first."""
 
-    objective: DistillObjective = DistillObjective(rounds=(Round(1, 1),))
+    objective: DistillObjective = field(default_factory=DistillObjective)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if replace(self.model, unet="") != Model():
+            raise RelayError(
+                "a distillation has the networks of objective.teacher, and nothing of the model "
+                "table: leave it out"
+            )
         insist_on_pictures(self.objective.redraw, self.data)
 
 

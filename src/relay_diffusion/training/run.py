@@ -10,17 +10,19 @@ import torch
 
 from relay_diffusion.config import dump_toml
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.folder import max_tokens_of, part_folder, read_index
+from relay_diffusion.models.registry import resolve
 from relay_diffusion.training import distributed
 from relay_diffusion.training.build import networks_of, objective_of, pick_device
 from relay_diffusion.training.cached import text_is_fixed
 from relay_diffusion.training.estimate import activation_bytes, describe, estimate
 from relay_diffusion.training.feed import Source
 from relay_diffusion.training.loop import train
-from relay_diffusion.training.networks import num_parameters
+from relay_diffusion.training.networks import load_tokenizer, num_parameters
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.recipe import RECIPES, DenoisingRecipe, Recipe
 from relay_diffusion.training.rounds import DistillRecipe
-from relay_diffusion.training.sources import open_source, open_tokenizer, reader
+from relay_diffusion.training.sources import Read, open_source, open_tokenizer, reader
 from relay_diffusion.training.validation import samples_at_once
 from relay_diffusion.training.weights import (
     count_distilled,
@@ -59,8 +61,7 @@ def run(
     distributed.join(device)
     _insist_on_memory(recipe, device)
     if source is None:
-        checks = recipe.data.source == "pictures" and recipe.run.objective in RECIPES
-        read = reader(recipe, _tokenizer(recipe)) if checks else None
+        read = _reader(recipe) if recipe.data.source == "pictures" else None
         fixed = text_is_fixed(recipe)
         source = open_source(recipe.data, recipe.run.seed, device, fixed, read)
     try:
@@ -70,6 +71,16 @@ def run(
             f"{device} has not the memory for {_at_a_time(recipe)}: {SAVING}; "
             "--resume then goes on from the last checkpoint"
         ) from error
+
+
+def _reader(recipe: Recipe) -> Read | None:
+    if isinstance(recipe, DistillRecipe):
+        folder = resolve(recipe.objective.teacher)
+        tokenizer = load_tokenizer(str(part_folder(folder, "tokenizer")))
+        return reader(tokenizer, max_tokens_of(read_index(folder)))
+    if recipe.run.objective not in RECIPES:
+        return None
+    return reader(_tokenizer(recipe), recipe.model.max_tokens)
 
 
 SAVING = (

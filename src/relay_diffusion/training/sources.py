@@ -45,10 +45,11 @@ def open_tokenizer(recipe: Recipe) -> Any:
     """The recipe's own, or the one of its world. Raises: RelayError if there is neither."""
     if recipe.model.tokenizer:
         return load_tokenizer(recipe.model.tokenizer)
-    if recipe.data.source == "pictures":
+    if recipe.data.source != "scenes":
         raise RelayError(
             "model.tokenizer is empty, which is the tokenizer of the scene world; for pictures "
-            "give the folder of one, such as the tokenizer/ of the cascade to start from"
+            "give the folder of one, such as the tokenizer/ of the cascade to start from, or of "
+            "the one that prepared them"
         )
     return build_tokenizer()
 
@@ -57,11 +58,11 @@ Read = Callable[[Sequence[str]], Coverage]
 """How much of captions the networks can read."""
 
 
-def reader(recipe: Recipe, tokenizer: Any) -> Read | None:
-    """Of the recipe's networks; None without a tokenizer."""
+def reader(tokenizer: Any, max_tokens: int) -> Read | None:
+    """Of networks that read so many tokens; None without a tokenizer."""
     if tokenizer is None:
         return None
-    return lambda captions: coverage_of(tokenizer, captions, recipe.model.max_tokens)
+    return lambda captions: coverage_of(tokenizer, captions, max_tokens)
 
 
 def open_source(

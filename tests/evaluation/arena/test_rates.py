@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import product
 
 import numpy as np
 import pytest
 
-from relay_diffusion.evaluation.arena.agreement import agreement
+from relay_diffusion.evaluation.arena.agreement import agreement, krippendorff
 from relay_diffusion.evaluation.arena.ranking import bradley_terry
 from relay_diffusion.evaluation.arena.rates import Tally, by_prompt, tally, win_rate
 from relay_diffusion.evaluation.arena.votes import Question, Vote
@@ -151,16 +152,28 @@ def test_agreement_is_krippendorffs() -> None:
     """His example of nominal data with four raters and missing answers: Computing Krippendorff's
     Alpha-Reliability (2011), section C, where alpha is 0.743."""
     table = ["123321412...", "1233224125.3", ".3332342251.", "12332441251."]
-    votes = [
-        a_vote(answer, pair=str(unit), rater=str(rater))
-        for rater, row in enumerate(table)
-        for unit, answer in enumerate(row)
-        if answer != "."
-    ]
-    found = agreement(votes)
+    answers = {
+        str(unit): {str(rater): row[unit] for rater, row in enumerate(table) if row[unit] != "."}
+        for unit in range(12)
+    }
+    found = krippendorff(answers)
     assert found is not None
     assert round(found.alpha, 3) == 0.743
     assert (found.num_pairs, found.num_raters) == (11, 4)
+
+
+def test_agreement_by_chance_is_0_however_many_models_there_are() -> None:
+    """Each pair of three models, and each pair of answers without a tie, once."""
+    votes = [
+        a_vote(models[side], models, pair=f"{models} {sides}", rater=rater)
+        for models in (("A", "B"), ("B", "C"), ("C", "A"))
+        for sides in product((0, 1), repeat=2)
+        for rater, side in zip(("anna", "ben"), sides, strict=True)
+    ]
+    found = agreement(votes)
+    assert found is not None
+    # D_o = 1/2; of 24 answers half are A: D_e = 12 / 23.
+    assert found.alpha == pytest.approx(1 - (1 / 2) / (12 / 23))
 
 
 def test_agreement_counts_a_tie_as_an_answer() -> None:

@@ -16,6 +16,7 @@ from relay_diffusion.data.pictures.records import (
     Records,
     Texts,
     escaped,
+    files_of,
     json_of,
     sidecar_texts,
     text_of,
@@ -41,19 +42,16 @@ class FolderRecords(Records):
         self._names: list[str] = []
         self._sidecars: dict[str, str] = {}  # by the name with its suffix in small letters
         self._tables: list[str] = []
-        for root, folders, names in os.walk(folder, followlinks=True):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            inside = Path(root).relative_to(folder)
-            for name in sorted(names):
-                path = (inside / name).as_posix()
-                stem, suffix = os.path.splitext(path)
-                suffix = suffix.lower()
-                if name in TABLES:
-                    self._tables.append(path)
-                elif suffix in SUFFIXES and not name.startswith("."):
-                    self._names.append(path)
-                elif suffix in (".txt", ".json"):
-                    self._sidecars[f"{stem}{suffix}"] = path
+        for file in files_of(folder):
+            path = file.relative_to(folder).as_posix()
+            stem, suffix = os.path.splitext(path)
+            suffix = suffix.lower()
+            if file.name in TABLES:
+                self._tables.append(path)
+            elif suffix in SUFFIXES:
+                self._names.append(path)
+            elif suffix in (".txt", ".json"):
+                self._sidecars[f"{stem}{suffix}"] = path
         if not self._names:
             raise RelayError(f"no pictures in {folder}; known are {', '.join(SUFFIXES)}")
         self._rows: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)

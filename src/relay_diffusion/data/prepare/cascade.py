@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError, first_line
-from relay_diffusion.models.folder import max_tokens_of, part_folder, read_index
+from relay_diffusion.models.folder import PARTS, max_tokens_of, part_folder, read_index
 from relay_diffusion.models.hashes import network_hash, tokenizer_hash
 from relay_diffusion.models.quiet import quiet_libraries
 from relay_diffusion.models.registry import resolve
@@ -40,9 +40,12 @@ def read_encoders(folder: Path) -> Encoders:
 def cascade_folder(model: str) -> tuple[Path, int]:
     """Folder of a cascade by name, and the side of its base stage's square.
 
-    Raises: RelayError if it is none.
+    Raises: RelayError if it is none, or the networks that encode are not whole.
     """
+    from relay_diffusion.models.stored import check_weights
+
     folder = resolve(model)
+    check_weights(folder, without=frozenset(PARTS) - {"vae", "text_encoder"})
     return folder, int(read_index(folder).get("base_size", 512))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import evalica
@@ -37,7 +37,15 @@ def agreement(votes: Sequence[Vote]) -> Agreement | None:
     """
     answers: dict[str, dict[str, str]] = defaultdict(dict)
     for vote in votes:
-        answers[vote.pair][vote.rater] = TIE if vote.winner is None else vote.winner
+        # Sides and not names: of three models, chance would be measured against answers that a pair
+        # of two of them does not have.
+        side = TIE if vote.winner is None else "AB"[vote.models.index(vote.winner)]
+        answers[vote.pair][vote.rater] = side
+    return krippendorff(answers)
+
+
+def krippendorff(answers: Mapping[str, Mapping[str, str]]) -> Agreement | None:
+    """Alpha of nominal answers, by what was asked and by rater; as :func:`agreement`."""
     shared = {pair: given for pair, given in answers.items() if len(given) > 1}
     if len({answer for given in shared.values() for answer in given.values()}) < 2:
         return None

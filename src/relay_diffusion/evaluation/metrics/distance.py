@@ -62,14 +62,15 @@ def frechet_distance(references: Tensor, pictures: Tensor) -> float:
 
 def kernel_distance(references: Tensor, pictures: Tensor) -> tuple[float, float]:
     """Squared maximum mean discrepancy under the kernel (x.y / D + 1)^3, mean and standard
-    deviation over subsets of up to 1000, always the same ones.
+    deviation over subsets of up to 1000, always the same ones, and of at most half of the smaller
+    set, so that they differ.
 
     KID (arXiv:1801.01401, section 4) with features of the caller's choice. Raises:
     ModuleNotFoundError without torchmetrics.
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    size = min(SUBSET_SIZE, len(references), len(pictures))
+    size = min(SUBSET_SIZE, max(2, min(len(references), len(pictures)) // 2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it keeps the features
         metric = KernelInceptionDistance(

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from relay_diffusion.evaluation.report.plots import Point, intervals, key, scatter
+from relay_diffusion.evaluation.report.plots import Point, are_numbered, intervals, key, scatter
 from relay_diffusion.evaluation.report.style import STYLE
 from relay_diffusion.evaluation.report.tables import (
     DISTANCES,
@@ -40,8 +40,10 @@ def page(result: Result, out: Path) -> str:
     ]
     parts += [f"<p class=note>{escape(note)}</p>" for note in result["notes"]]
     parts += [_table(table) for table in summary(result)]
-    parts += ["<h2>Quality against time</h2>", key(labels)]
-    plots = "".join(f"<figure>{plot}</figure>" for plot in _against_time(result))
+    names = [_with_steps(model) for model in result["models"]]
+    numbered = are_numbered(names)
+    parts += ["<h2>Quality against time</h2>", key(names, numbered)]
+    plots = "".join(f"<figure>{plot}</figure>" for plot in _against_time(result, numbered))
     parts.append(f"<div class=plots>{plots}</div>")
     for suite in result["suites"]:
         for kind, title in (("tasks", "by task"), ("questions", "by question")):
@@ -88,7 +90,11 @@ def _table(table: Table) -> str:
     )
 
 
-def _against_time(result: Result) -> list[str]:
+def _with_steps(model: Mapping[str, Any]) -> str:
+    return f"{model['label']} ({model['settings']['steps']})"
+
+
+def _against_time(result: Result, numbered: bool) -> list[str]:
     """A plot for every measure of every suite."""
     plots = []
     for suite in result["suites"]:
@@ -99,7 +105,7 @@ def _against_time(result: Result) -> list[str]:
                 if score is not None:
                     points.append(
                         Point(
-                            f"{model['label']} ({model['settings']['steps']})",
+                            _with_steps(model),
                             series,
                             score["value"],
                             score["low"],
@@ -109,7 +115,8 @@ def _against_time(result: Result) -> list[str]:
                     )
             if points:
                 better = " (lower is better)" if name in DISTANCES else ""
-                plots.append(scatter(points, "seconds a picture", f"{suite}: {name}{better}"))
+                title = f"{suite}: {name}{better}"
+                plots.append(scatter(points, "seconds a picture", title, numbered))
     return plots
 
 

@@ -13,8 +13,9 @@ from html import escape
 WIDTH = 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 24, 44
 NUM_COLOURS = 8
-MOST_NAMES = 5
-"""Beside the points of one plot; of more models, numbers stand there, which the key explains."""
+MOST_NAMES, LONGEST_NAME = 5, 34
+"""Beside the points of one plot; of more models, or with longer names, numbers stand there, which
+the key explains."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,16 @@ class Point:
     x: float = 0.0
 
 
-def scatter(points: Sequence[Point], x_name: str, y_name: str, height: int = 300) -> str:
-    """Values against ``x``, which is drawn on a logarithmic scale; labels beside the points, or
-    numbers if there are many."""
+def are_numbered(names: Sequence[str]) -> bool:
+    """Whether points stand for too many models, or for ones with too long names, to be named."""
+    return len(names) > MOST_NAMES or max(map(len, names)) > LONGEST_NAME
+
+
+def scatter(
+    points: Sequence[Point], x_name: str, y_name: str, numbered: bool = False, height: int = 300
+) -> str:
+    """Values against ``x``, which is drawn on a logarithmic scale; labels beside the points, or, if
+    they are ``numbered``, what :func:`key` says."""
     x_low, x_high = min(p.x for p in points) / 1.5, max(p.x for p in points) * 1.5
     y_low, y_high = _span([v for p in points for v in (p.low, p.high)])
 
@@ -59,7 +67,6 @@ def scatter(points: Sequence[Point], x_name: str, y_name: str, height: int = 300
                 _line(x, at(point.x, point.low)[1], x, at(point.x, point.high)[1], _series(point))
             )
         parts.append(_mark(x, y, point))
-    numbered = max(point.series for point in points) >= MOST_NAMES
     parts += _names(
         [
             (*at(point.x, point.value), str(point.series + 1) if numbered else point.label)
@@ -96,14 +103,13 @@ def intervals(rows: Sequence[tuple[str, Sequence[Point]]], title: str) -> str:
     return _svg(height, parts, title)
 
 
-def key(names: Sequence[str]) -> str:
-    """Which colour and mark is which model's, as a line of the page; and which number, if there are
-    many."""
+def key(names: Sequence[str], numbered: bool = False) -> str:
+    """Which colour and mark is which model's, as a line of the page, and which number."""
     items = []
     for series, name in enumerate(names):
         mark = _mark(8, 8, Point(name, series, 0, 0, 0))
         icon = f'<svg class="plot" width="16" height="16" aria-hidden="true">{mark}</svg>'
-        number = f"{series + 1} " if len(names) > MOST_NAMES else ""
+        number = f"{series + 1} " if numbered else ""
         items.append(f"<span>{icon} {number}{escape(name)}</span>")
     return f'<p class="key">{" ".join(items)}</p>'
 

@@ -33,7 +33,8 @@ class Table:
 
     def markdown(self) -> str:
         lines = [self.header, ["---"] * len(self.header), *self.rows]
-        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+        table = "\n".join("| " + " | ".join(line) + " |" for line in cells)
         return "\n\n".join(filter(None, [f"## {self.title}", self.note, table]))
 
 
@@ -171,13 +172,20 @@ def _judged(result: Result, suite: str, kind: str) -> Table | None:
     rows = []
     for name in names:
         scores = [model["suites"][suite][kind].get(name) for model in models]
-        asked = next(score for score in scores if score is not None)
-        row = [name, *_cells(scores, one), str(asked["num_prompts"]), str(asked["num_pictures"])]
+        nums = (_span(scores, num) for num in ("num_prompts", "num_pictures"))
+        row = [name, *_cells(scores, one), *nums]
         row += [number(truth[name]["value"]) if name in truth else ""] if truth else []
         row += [_accuracy(accuracy[shown], name, kind) for shown in accuracy]
         rows.append(row)
     note = "The judge's columns are what it says of true pictures, which are all right."
     return Table(f"{suite}: by {'question' if kind == 'questions' else 'task'}", header, rows, note)
+
+
+def _span(scores: Sequence[Mapping[str, float] | None], name: str) -> str:
+    """A number of all models; "3 to 5" where they differ, as for position, which is asked only
+    where the things are there."""
+    numbers = sorted({int(score[name]) for score in scores if score is not None})
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
 def _cells(scores: Sequence[Mapping[str, float] | None], one: bool) -> list[str]:

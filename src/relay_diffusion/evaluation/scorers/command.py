@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,17 @@ class Scorer:
                 "environment, as in imagereward=envs/ir/bin/python"
             )
         return cls(found[1], as_command(found[1], found[2].strip()))
+
+    @staticmethod
+    def check_names(names: Sequence[str], reserved: Collection[str]) -> None:
+        """Raise RelayError if two scorers, or one and a measure of ours, have the same name."""
+        for i, name in enumerate(names):
+            if name in names[:i] or name in reserved:
+                what = "a measure of relay evaluate's own" if name in reserved else "two scorers"
+                raise RelayError(
+                    f"{what} would be called {name!r}: give the scorer another name, as in "
+                    f"--scorer '{name}-2=COMMAND'"
+                )
 
     def probe(self) -> None:
         """Run the command on no pictures, before hours go into making them.
@@ -89,12 +101,15 @@ class Scorer:
         return self._read(done.stdout, [str(row["path"]) for row in rows])
 
     def _read(self, output: str, paths: Sequence[str]) -> Scores:
-        version, given = "unknown", {}
+        version, given, bad = "unknown", {}, []
         for line in output.splitlines():
             try:
                 entry = json.loads(line)
                 if "path" in entry:
-                    given[entry["path"]] = float(entry["score"])
+                    score = float(entry["score"])
+                    if not math.isfinite(score):
+                        bad.append(entry["path"])
+                    given[entry["path"]] = score
                 elif "scorer" in entry:
                     version = f"{entry['scorer']} {entry.get('version', '')}".strip()
             except (ValueError, TypeError, KeyError):
@@ -102,4 +117,6 @@ class Scorer:
         missing = [path for path in paths if path not in given]
         if missing:
             raise RelayError(f"scorer {self.name} left out {len(missing)} pictures: {missing[0]}")
+        if bad:
+            raise RelayError(f"scorer {self.name} gave no number for {len(bad)} pictures: {bad[0]}")
         return Scores([given[path] for path in paths], version)

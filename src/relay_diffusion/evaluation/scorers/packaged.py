@@ -24,8 +24,8 @@ _PYTHON = re.compile(r"python[\d.]*(\.exe)?")
 def as_command(name: str, command: str) -> str:
     """The command that runs an adapter, where only a Python and options of the adapter are given.
 
-    "envs/hps/bin/python --hps-version v2.1" runs the adapter that ``name`` is; any other command
-    stays as it is.
+    "envs/hps/bin/python --hps-version v2.1" runs the adapter that ``name`` is, or begins with, as
+    "hps-v2.1" does; any other command stays as it is.
     Raises: RelayError if its quotes do not end, or a Python stands alone and ``name`` is none.
     """
     try:
@@ -35,12 +35,13 @@ def as_command(name: str, command: str) -> str:
     alone = _PYTHON.fullmatch(Path(words[0]).name) and all(w.startswith("--") for w in words[1:2])
     if not alone:
         return command
-    if name not in ADAPTERS:
+    adapter = name.partition("-")[0]
+    if adapter not in ADAPTERS:
         raise RelayError(
             f"scorer {name}={command} gives no script to run; a Python alone is for the packaged "
             f"{', '.join(ADAPTERS)}"
         )
-    return shlex.join([words[0], "-m", f"{PACKAGE}.{name}", *words[1:]])
+    return shlex.join([words[0], "-m", f"{PACKAGE}.{adapter}", *words[1:]])
 
 
 def environment(words: Sequence[str], folder: Path) -> dict[str, str] | None:
