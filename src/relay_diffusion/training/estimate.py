@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from relay_diffusion.models.denoiser import whole_text
 from relay_diffusion.training.activations import checkpoint_activations
 from relay_diffusion.training.networks import Networks
-from relay_diffusion.training.recipe import BaseRecipe, DenoisingRecipe, Recipe
+from relay_diffusion.training.recipe import (
+    BaseRecipe,
+    ConcatRecipe,
+    DenoisingRecipe,
+    Recipe,
+    RelayRecipe,
+)
 from relay_diffusion.training.throughput import training_flops
 from relay_diffusion.training.weights import Weights, count_weights, trained_modules
 
@@ -176,7 +182,9 @@ def describe(recipe: Recipe, weights: Weights, needs: Estimate | None = None) ->
     of the weights."""
     lines = []
     if needs:
-        lines.append(f"# {needs.flops / 1e12:,.4g} TFLOP a step, forward and backward")
+        redrawn = isinstance(recipe, ConcatRecipe | RelayRecipe) and recipe.objective.redraw
+        rest = "; redrawing comes on top" if redrawn else ""
+        lines.append(f"# {needs.flops / 1e12:,.4g} TFLOP a step, forward and backward{rest}")
     assumed, peak = 0.4, 989e12
     if needs and _on_cpu(recipe):
         cores = recipe.run.num_threads or torch.get_num_threads()

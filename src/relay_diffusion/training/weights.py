@@ -49,6 +49,8 @@ class Weights:
         fixed_bytes: of those that stay as they are, in the precision that they are kept in, in
             networks that each device has whole.
         shared_bytes: the same in networks that are shared out as what learns is.
+        shared_halves: of these, what is in half precision: several processes shard weights of one
+            precision only, and keep it in float32.
         whole_gradients: whether each device sums gradients of its own, whole, over the parts of a
             batch (``optimizer.accumulate``).
     """
@@ -56,11 +58,13 @@ class Weights:
     learning: int
     fixed_bytes: int
     shared_bytes: int = 0
+    shared_halves: int = 0
     whole_gradients: bool = False
 
     def bytes_per_device(self, num_devices: int) -> float:
         """With all that a run keeps of them, in float32 for what learns."""
         shared = self.learning * STATE_BYTES + self.shared_bytes
+        shared += self.shared_halves if num_devices > 1 else 0
         extra = 4 * self.learning * (num_devices - 1) if self.whole_gradients else 0
         return (shared + extra) / num_devices + self.fixed_bytes
 
@@ -97,7 +101,7 @@ def count_weights(recipe: Recipe, networks: Networks) -> Weights:
         if recipe.optimizer.scales.get(name) == 0:
             module.requires_grad_(False)
         in_shared |= {id(parameter) for parameter in module.parameters()}
-    learning = fixed_bytes = shared_bytes = 0
+    learning = fixed_bytes = shared_bytes = shared_halves = 0
     modules = [*networks.modules().values(), *trained.values()]
     every = {id(parameter): parameter for module in modules for parameter in module.parameters()}
     for key, parameter in every.items():
@@ -109,9 +113,11 @@ def count_weights(recipe: Recipe, networks: Networks) -> Weights:
             learning += parameter.numel()
         else:
             shared_bytes += num_bytes
+            shared_halves += num_bytes if parameter.element_size() == 2 else 0
     if isinstance(recipe, ConcatRecipe | RelayRecipe) and recipe.objective.redraw:
         fixed_bytes += redraw_bytes(recipe.objective.redraw, recipe.run.dtype == "bfloat16")
-    return Weights(learning, fixed_bytes, shared_bytes, recipe.optimizer.accumulate > 1)
+    whole_gradients = recipe.optimizer.accumulate > 1
+    return Weights(learning, fixed_bytes, shared_bytes, shared_halves, whole_gradients)
 
 
 def distilling_networks(recipe: DistillRecipe) -> dict[str, nn.Module]:
@@ -157,7 +163,8 @@ def count_distilled(recipe: DistillRecipe, networks: Mapping[str, nn.Module]) ->
     fixed_bytes = 4 * sizes["vae"] + (2 if half else 4) * sizes["teacher"]
     if recipe.objective.redraw:
         fixed_bytes += redraw_bytes(recipe.objective.redraw, half)
-    return Weights(learning, fixed_bytes, shared_bytes, recipe.optimizer.accumulate > 1)
+    whole_gradients = recipe.optimizer.accumulate > 1
+    return Weights(learning, fixed_bytes, shared_bytes, whole_gradients=whole_gradients)
 
 
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
