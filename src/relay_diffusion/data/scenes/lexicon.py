@@ -122,12 +122,21 @@ def _sounds(word: str) -> str:
 
 
 def words_in(text: str) -> list[str]:
-    """Lower case words and single marks; hyphens and apostrophes part words, dashes are commas."""
+    """Lower case words and single marks; hyphens and apostrophes part words, dashes are commas.
+
+    "blue-eyed" and "16:9" are one word each: their halves say nothing of what is drawn."""
     text = re.sub(r"\s[-\N{EN DASH}\N{EM DASH}]+\s", " , ", text.lower())
+    text = _COMPOUND.sub(lambda found: f"{found[1]}{_KEPT}{found[2]}", text)
     text = re.sub(r"['\N{RIGHT SINGLE QUOTATION MARK}`_\-\N{EN DASH}\N{EM DASH}]", " ", text)
-    return re.findall(
-        r"\w+|[^\w\s\"\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}]", text
-    )
+    return [word.replace(_KEPT, "-") for word in _WORD.findall(text)]
+
+
+_COMPOUND = re.compile(
+    r"\b(\w+)-(?!(?:red|colou?red|tinted|toned|styled|sized|shaped|themed)\b)(\w+ed)\b"
+)
+_KEPT = "\N{HYPHEN}"
+_QUOTES = '"\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}'
+_WORD = re.compile(rf"\d+:\d+|\w+(?:{_KEPT}\w+)?|[^\w\s{_QUOTES}]")
 
 
 @lru_cache(maxsize=1)

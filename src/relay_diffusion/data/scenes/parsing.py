@@ -15,6 +15,10 @@ from relay_diffusion.data.scenes.standing import Element, ElementKind, read_stan
 from relay_diffusion.data.scenes.vocabulary import load_vocabulary
 
 _ADJECTIVES: tuple[Kind, ...] = ("number", "colour", "size")
+_MATERIALS = ("paper", "canvas", "wall")
+"""Words of backgrounds that things may be made for, or of."""
+_PATTERNS = ("stripes", "polka dots")
+"""Backgrounds that things may have on them."""
 
 
 def parse(prompt: str) -> Facts:
@@ -44,7 +48,9 @@ class _Reader:
         self.sentence = 0
         self.elements: list[Element] = []
         self.background: str | None = None
+        self.supposed: tuple[str, str] | None = None  # a background that was not said to be one
         self.style: str | None = None
+        self.vague_style = False
         self.row = False
         self.left_out: list[str] = []
         self.read_as: list[tuple[str, str]] = []
@@ -56,6 +62,8 @@ class _Reader:
             getattr(self, "_" + token.kind.replace(" ", "_"), self._other)(token)
             self.at += 1
         self._settle()
+        if self.supposed is not None:
+            self._set_background(*self.supposed)
 
     def facts(self, read_as: list[tuple[str, str]]) -> Facts:
         standing = read_standing(self.elements)
@@ -95,7 +103,9 @@ class _Reader:
         self.pending.size = self.pending.size or token.value
 
     def _on(self, token: Token) -> None:
-        self._other(token)
+        self._settle()
+        if token.text != "against":  # nothing stands above what it leans against
+            self._add("on")
         self.pending.on = True
 
     def _not(self, token: Token) -> None:
@@ -127,21 +137,38 @@ class _Reader:
 
     def _unknown(self, token: Token) -> None:
         self.left_out.append(token.text)
-        following = self._kind(1)
-        noun = self.pending.article or self.pending.adjectives
-        if noun and following not in (*_ADJECTIVES, "subject", "unknown", "style", "filler"):
+        ahead = 1
+        while self._kind(ahead) == "filler":
+            ahead += 1
+        if self._kind(ahead) in (*_ADJECTIVES, "subject", "unknown", "style"):
+            return
+        pending = self.pending
+        if pending.negated:  # "without a hat"
+            self.pending = Pending()
+        elif pending.article or pending.adjectives:
             self.pending = Pending()
             self.drafts.last = None
             self._add("mention", None)
 
     def _background(self, token: Token) -> None:
-        negated = self.pending.negated
-        self.pending = Pending()
-        if not negated:
-            self._set_background(token.value, token.text)
+        if self._kind(1) == "subject":  # "a wooden house", on wood if nothing else is said
+            self.supposed = self.supposed or (token.value, token.text)
+            return
+        pending, self.pending = self.pending, Pending()
+        if pending.negated:
+            return
+        if token.value in _PATTERNS and (pending.colour or self._kind(-1) == "with"):
+            self.left_out.extend(pending.words)  # "a tiger with blue stripes"
+            self.supposed = self.supposed or (token.value, token.text)
+            return
+        self._stand_before()
+        self._set_background(token.value, token.text)
 
     def _ground(self, token: Token) -> None:
         """ "yellow backdrop", "background: yellow", "behind it everything is yellow"."""
+        if token.text in _MATERIALS and self._kind(1) == "subject":
+            self.left_out.append(token.text)  # "a red paper plane"
+            return
         colour, self.pending = self.pending.colour, Pending()
         if colour is None:
             for ahead in range(1, 5):
@@ -152,13 +179,20 @@ class _Reader:
                 if kind not in ("is", "filler", "article", "only"):
                     break
         if colour is not None:
+            self._stand_before()
             self._set_background(colour, token.text)
+
+    def _stand_before(self) -> None:
+        """ "under a starry sky" is no position."""
+        if self.elements and self.elements[-1].kind in ("relation", "on"):
+            self.elements.pop()
 
     def _style(self, token: Token) -> None:
         if self.pending.negated:
             self.pending = Pending()
-        elif self.style is None:
+        elif self.style is None or self.vague_style:
             self.style = token.value
+            self.vague_style = token.text in load_thesaurus()["vague_styles"]
         elif self.style != token.value:
             self.left_out.append(token.text)
 
@@ -187,14 +221,17 @@ class _Reader:
         self._add("stop")
 
     def _other(self, token: Token) -> None:
-        self._settle()
+        if token.text in ("coloured", "colored") and self.pending.colour:
+            return  # "a red-coloured owl"
+        one = self.pending.count == 1 and not (self.pending.colour or self.pending.size)
+        if not (token.kind == "is" and one):  # "two cats, one is red and one is blue"
+            self._settle()
         kinds: dict[Kind, ElementKind] = {
             "relation": "relation",
             "relation to it": "relation to it",
             "place": "place",
             "left out": "left out",
             "it": "it",
-            "on": "on",
             "is": "is",
             "with": "with",
         }
