@@ -33,7 +33,8 @@ def whole_command(model: str) -> tuple[float, float]:
         started = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - started
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return seconds, peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 class Stopwatch:

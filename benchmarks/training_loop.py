@@ -117,9 +117,13 @@ def measure(recipe: Any, arguments: argparse.Namespace) -> None:
     finally:
         loop.build_optimizer, torch.autograd.backward = build, backward
     steps = arguments.steps - 1  # the last one ends with the checkpoint
+    parts_of_batch = recipe.optimizer.accumulate
     first, last = watch.begun[WARM_UP], watch.begun[WARM_UP + steps]
     each = (last - first) / steps
-    parts = {name: sum(times[-steps - 1 : -1]) / steps for name, times in watch.inside.items()}
+    parts = {}
+    for name, times in watch.inside.items():
+        once = 1 if name == "optimiser" else parts_of_batch
+        parts[name] = sum(times[-(steps + 1) * once : -once]) / steps
     rest = each - sum(parts.values())
     shown = ", ".join(f"{name} {1e3 * seconds:.0f} ms" for name, seconds in parts.items())
     print(

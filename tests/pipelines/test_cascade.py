@@ -12,6 +12,7 @@ from diffusers import AutoencoderDC, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 
+from relay_diffusion.diffusion import sample_base, sample_relay
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.pipelines.cascade import RelayPipeline
@@ -297,3 +298,31 @@ def test_a_cascade_without_relay_makes_the_base_size_only(cascade_folder: Any) -
     assert pipe(PROMPT, height=32, width=32).images[0].size == (32, 32)
     with pytest.raises(RelayError, match="without its relay_unet"):
         pipe(PROMPT, height=64, width=64)
+
+
+def test_solver_and_eta_reach_both_samplers(
+    cascade: RelayPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    for sampler in (sample_base, sample_relay):
+
+        def watched(*args: Any, sampler: Any = sampler, **kwargs: Any) -> Any:
+            given.append((sampler.__name__, kwargs["solver"], kwargs["eta"]))
+            return sampler(*args, **kwargs)
+
+        monkeypatch.setattr(f"relay_diffusion.pipelines.run.{sampler.__name__}", watched)
+    cascade(PROMPT, solver="multistep", eta=0.5)
+    cascade(PROMPT)
+    assert given == [
+        ("sample_base", "multistep", 0.5),
+        ("sample_relay", "multistep", 0.5),
+        ("sample_base", "euler", 0.0),
+        ("sample_relay", "euler", 0.0),
+    ]
+
+
+def test_low_memory_has_the_vae_in_tiles_and_one_picture_at_a_time() -> None:
+    pipe = tiny_cascade()
+    assert not (pipe.vae.use_tiling or pipe.vae.use_slicing)
+    pipe.enable_low_memory("cpu")
+    assert pipe.vae.use_tiling and pipe.vae.use_slicing

@@ -223,10 +223,12 @@ def test_wrong_options_are_one_line(
     scenes_folder: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     arguments: list[str],
     complaint: str,
 ) -> None:
     monkeypatch.delenv("RELAY_EXPAND_MODEL", raising=False)
-    assert main(["generate", "a fox", "--model", str(scenes_folder), *arguments]) == 2
+    given = ["--model", str(scenes_folder), "--out", str(tmp_path), *arguments]
+    assert main(["generate", "a fox", *given]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line

@@ -201,7 +201,9 @@ def _restore(
     if not start:
         return 0, []
     try:
-        return start, changed_keys(checkpoints.recipe(start), dump_toml(recipe))
+        changes = changed_keys(checkpoints.recipe(start), dump_toml(recipe))
+        # How long a call may take is no part of what is trained.
+        return start, [change for change in changes if not change.startswith("run.max_minutes ")]
     except (OSError, ValueError):
         return start, ["that of the checkpoint cannot be read"]
 
