@@ -10,7 +10,6 @@ Writes a checkpoint of zeros in the released layout (5.8 GB) and converts it as 
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
 import subprocess
 import sys
@@ -58,6 +57,7 @@ def write_parts(folder: Path) -> None:
 
 def convert(folder: Path) -> None:
     """Convert what ``write_parts`` wrote, and print how long it took and what it needed."""
+    from relay_diffusion.evaluation.memory import resident_peak
     from relay_diffusion.models import convert_cascade
 
     started = time.perf_counter()
@@ -65,8 +65,7 @@ def convert(folder: Path) -> None:
         folder, folder, folder / "vae.safetensors", folder / "text_encoder", folder / "cascade"
     )
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
-    peak *= 1 if sys.platform == "darwin" else 1024  # kilobytes
+    peak = resident_peak() / 1e9
     print(f"two UNets of 2.907 billion parameters in {seconds:.0f} s, peak {peak:.2f} GB")
     if peak > LIMIT_GB:
         sys.exit(f"above the limit of {LIMIT_GB} GB")

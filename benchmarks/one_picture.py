@@ -11,7 +11,6 @@ Ends with 1 if one of them is above its limit, which holds for the starter's 256
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -33,8 +32,9 @@ def whole_command(model: str) -> tuple[float, float]:
         started = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return seconds, peak * (1 if sys.platform == "darwin" else 1024) / 1e9
+    from relay_diffusion.evaluation.memory import resident_peak  # with torch, so not before
+
+    return seconds, resident_peak(of_children=True) / 1e9
 
 
 class Stopwatch:

@@ -7,54 +7,28 @@ from pathlib import Path
 import pytest
 
 from relay_diffusion.cli import main
+from relay_diffusion.config import dump_toml
 from tests.data.drawn import drawn, write_folder
-
-RECIPE = """
-[run]
-name = "small"
-objective = "autoencoder"
-steps = 40
-device = "cpu"
-out = "{out}"
-log_every = 20
-
-[data]
-source = "pictures"
-path = "{pictures}"
-batch_size = 2
-views = [{{ size = 32 }}]
-held_out = 0.2
-
-[model.vae]
-class = "AutoencoderDC"
-latent_channels = 4
-encoder_block_out_channels = [8, 16, 16, 16]
-decoder_block_out_channels = [8, 16, 16, 16]
-encoder_layers_per_block = [0, 1, 1, 1]
-decoder_layers_per_block = [0, 1, 1, 1]
-encoder_qkv_multiscales = [[], [], [], []]
-decoder_qkv_multiscales = [[], [], [], []]
-
-[validation]
-every = 0
-num_pictures = 2
-sizes = [32]
-
-[preview]
-every = 0
-"""
+from tests.training.tiny_training import tiny_recipe
 
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     pictures = write_folder(tmp_path / "pictures", drawn(12))
+    small = tiny_recipe(
+        "autoencoder",
+        tmp_path / "runs",
+        run={"steps": 40, "device": "cpu", "log_every": 20},
+        data={"source": "pictures", "path": str(pictures), "held_out": 0.2},
+        checkpoint={"every": 1000},
+    )
     file = tmp_path / "small.toml"
-    file.write_text(RECIPE.format(out=tmp_path / "runs", pictures=pictures))
+    file.write_text(dump_toml(small))
     return file
 
 
 def checkpoints(recipe: Path) -> list[str]:
-    folder = recipe.parent / "runs" / "small" / "checkpoints"
+    folder = recipe.parent / "runs" / "autoencoder" / "checkpoints"
     return sorted(path.name for path in folder.glob("step-*"))
 
 
@@ -68,7 +42,7 @@ def test_a_run_stops_by_the_clock_and_goes_on(
     assert main(["train", str(recipe), "--resume"]) == 0
     assert capsys.readouterr().out.startswith("done: ")
     assert checkpoints(recipe)[-1] == "step-00000040"
-    export = recipe.parent / "runs" / "small" / "export" / "vae"
+    export = recipe.parent / "runs" / "autoencoder" / "export" / "vae"
     before = (export / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns
     assert main(["train", str(recipe), "--resume"]) == 0
     assert capsys.readouterr().out.startswith("done: ")
@@ -90,5 +64,5 @@ def test_a_dry_run_says_what_it_would_take_and_makes_nothing(
 ) -> None:
     assert main(["train", str(recipe), "--dry-run", "--set", "run.steps=7"]) == 0
     shown = capsys.readouterr().out
-    assert "steps = 7" in shown and "# vae " in shown and "7 steps of 2 are 14 samples" in shown
+    assert "steps = 7" in shown and "# vae " in shown and "7 steps of 4 are 28 samples" in shown
     assert not (recipe.parent / "runs").exists()

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tiny_training import TEXT_ENCODER, UNET, VAE, tokenizer
+from tiny_training import write_cascade
 
-from relay_diffusion.models.scheduler import cascade_scheduler
-from relay_diffusion.training.networks import (
-    build_text_encoder,
-    build_unet,
-    build_vae,
-    save_half,
-)
 from relay_diffusion.training.recipe import recipe_from_dict
 from relay_diffusion.training.rounds import DistillRecipe
 
@@ -24,21 +15,7 @@ from relay_diffusion.training.rounds import DistillRecipe
 @pytest.fixture
 def teacher(tmp_path: Path) -> Path:
     """A cascade folder with random weights."""
-    torch.manual_seed(0)
-    folder = tmp_path / "teacher"
-    folder.mkdir()
-    vae, text_encoder = build_vae(VAE), build_text_encoder(TEXT_ENCODER, 8)
-    for name, module in {
-        "vae": vae,
-        "text_encoder": text_encoder,
-        "base_unet": build_unet(UNET, 4, 16),
-        "relay_unet": build_unet(UNET, 4, 16),
-    }.items():
-        save_half(module, folder / name)
-    tokenizer().save_pretrained(folder / "tokenizer")
-    cascade_scheduler("v_prediction").save_pretrained(folder / "scheduler")
-    (folder / "model_index.json").write_text(json.dumps({"max_tokens": 8}))
-    return folder
+    return write_cascade(tmp_path / "teacher")
 
 
 def recipe_for(teacher: Path, **objective: Any) -> DistillRecipe:

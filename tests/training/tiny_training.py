@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +17,16 @@ from transformers import PreTrainedTokenizerFast
 
 from relay_diffusion.data.batch import PictureBatch
 from relay_diffusion.data.view import View
+from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.training.build import networks_of, objective_of
 from relay_diffusion.training.checkpoint import Checkpoints
 from relay_diffusion.training.loop import train
+from relay_diffusion.training.networks import (
+    build_text_encoder,
+    build_unet,
+    build_vae,
+    save_half,
+)
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.recipe import Recipe, recipe_from_dict
 
@@ -106,6 +114,24 @@ def tiny_recipe(kind: str, out: Path, **changes: dict[str, Any]) -> Recipe:
     for name, change in changes.items():
         tables[name] = tables.get(name, {}) | change
     return recipe_from_dict(tables)
+
+
+def write_cascade(folder: Path, **index: Any) -> Path:
+    """A cascade with random weights; ``index`` lies over its ``model_index.json``."""
+    torch.manual_seed(0)
+    parts = {
+        "vae": build_vae(VAE),
+        "text_encoder": build_text_encoder(TEXT_ENCODER, 8),
+        "base_unet": build_unet(UNET, 4, 16),
+        "relay_unet": build_unet(UNET, 4, 16),
+    }
+    folder.mkdir(exist_ok=True)
+    for name, module in parts.items():
+        save_half(module, folder / name)
+    tokenizer().save_pretrained(folder / "tokenizer")
+    cascade_scheduler("v_prediction").save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps({"max_tokens": 8, **index}))
+    return folder
 
 
 def tiny_objective(recipe: Recipe) -> Objective:

@@ -31,7 +31,14 @@ def peak_bytes(device: torch.device) -> int:
         found = None
     if found:
         return int(found[1]) * 1024
+    return resident_peak()
+
+
+def resident_peak(of_children: bool = False) -> int:
+    """The most that this process, or the largest that it started and waited for, ever had in
+    memory, in bytes; a child's begins with what its parent had."""
     import resource  # not on every system
 
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    whose = resource.RUSAGE_CHILDREN if of_children else resource.RUSAGE_SELF
+    usage = resource.getrusage(whose).ru_maxrss
     return usage if sys.platform == "darwin" else usage * 1024

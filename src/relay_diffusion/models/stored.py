@@ -76,19 +76,25 @@ def _described(own: Path, library: str, name: str) -> nn.Module | None:
     config = read_json(own.parent, own / "config.json")
     if library not in _LIBRARIES or config.get("quantization_config"):
         return None
-    kind = getattr(import_module(library), name)
+    return described(getattr(import_module(library), name), config, own / "config.json")
+
+
+def described(kind: Any, config: Mapping[str, Any], file: Path) -> nn.Module:
+    """The network of a library's class that a configuration describes, shapes only.
+
+    Args: file: of the configuration, for messages.
+    Raises: RelayError if it describes none.
+    """
     try:
         with torch.device("meta"):
-            if library == "transformers":
-                network = kind(kind.config_class.from_dict(config))
-            else:
+            if hasattr(kind, "from_config"):  # of diffusers
                 network = kind.from_config(config)
+            else:
+                network = kind(kind.config_class.from_dict(config))
     except Exception as error:  # of many kinds, as any value of any of its keys may be wrong
-        raise RelayError(
-            f"{own / 'config.json'} describes no {name}: {first_line(error)}"
-        ) from error
+        raise RelayError(f"{file} describes no {kind.__name__}: {first_line(error)}") from error
     if not isinstance(network, nn.Module):
-        raise RelayError(f"{own / 'config.json'}: {name} is no network")
+        raise RelayError(f"{file}: {kind.__name__} is no network")
     return network
 
 

@@ -23,7 +23,7 @@ from relay_diffusion.training.networks import Networks, save_half
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.objective_settings import BaseObjective
 from relay_diffusion.training.preview import preview_base
-from relay_diffusion.training.recipe import BaseRecipe, ConcatRecipe, Recipe, RelayRecipe
+from relay_diffusion.training.recipe import BaseRecipe, Recipe, UpscalingRecipe
 from relay_diffusion.training.validation import HeldOutLoss
 
 NUM_BANDS = 4
@@ -125,7 +125,7 @@ SampleLoss = Callable[[Batch, Tensor, Tensor, Tensor], Tensor]
 
 
 def loss_and_validation(
-    recipe: BaseRecipe | ConcatRecipe | RelayRecipe,
+    recipe: BaseRecipe | UpscalingRecipe,
     sample_loss: SampleLoss,
     num_steps: int,
     prepare: Callable[[Pictures, Draws], Batch],

@@ -15,13 +15,7 @@ from torch import Tensor, nn
 from relay_diffusion.models.denoiser import whole_text
 from relay_diffusion.training.activations import checkpoint_activations
 from relay_diffusion.training.networks import Networks
-from relay_diffusion.training.recipe import (
-    BaseRecipe,
-    ConcatRecipe,
-    DenoisingRecipe,
-    Recipe,
-    RelayRecipe,
-)
+from relay_diffusion.training.recipe import BaseRecipe, DenoisingRecipe, Recipe, UpscalingRecipe
 from relay_diffusion.training.throughput import training_flops
 from relay_diffusion.training.weights import Weights, count_weights, trained_modules
 
@@ -182,7 +176,7 @@ def describe(recipe: Recipe, weights: Weights, needs: Estimate | None = None) ->
     of the weights."""
     lines = []
     if needs:
-        redrawn = isinstance(recipe, ConcatRecipe | RelayRecipe) and recipe.objective.redraw
+        redrawn = isinstance(recipe, UpscalingRecipe) and recipe.objective.redraw
         rest = "; redrawing comes on top" if redrawn else ""
         lines.append(f"# {needs.flops / 1e12:,.4g} TFLOP a step, forward and backward{rest}")
     assumed, peak = 0.4, 989e12

@@ -20,7 +20,7 @@ from torch import nn
 from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.models.fitting import shapes_of, unlike
 from relay_diffusion.models.low_rank import is_difference
-from relay_diffusion.models.stored import check_stored
+from relay_diffusion.models.stored import check_stored, described
 from relay_diffusion.training import distributed
 from relay_diffusion.training.low_rank import plain
 from relay_diffusion.training.recipe import Model, Run
@@ -302,16 +302,14 @@ def _open(cls: Any, path: str, where: str) -> Any:
             f"{where}: {path} is stored as its difference from another network: train on a copy of "
             "its cascade that is whole, RelayPipeline.from_pretrained(...).save_pretrained(...)"
         )
-    with torch.device("meta"):
-        of_library = issubclass(cls, ModelMixin)
-        blank = cls.from_config(config) if of_library else cls(cls.config_class.from_dict(config))
+    try:
+        blank = described(cls, config, Path(path) / "config.json")
+        if not _on_meta() and any(Path(path).glob("*.safetensors")):
+            check_stored(Path(path), blank)
+    except RelayError as error:
+        raise RelayError(f"{where}: {error}") from error
     if _on_meta():
         return blank
-    if any(Path(path).glob("*.safetensors")):
-        try:
-            check_stored(Path(path), blank)
-        except RelayError as error:
-            raise RelayError(f"{where}: {error}") from error
     try:
         return cls.from_pretrained(path).float()
     except (OSError, RuntimeError, ValueError) as error:

@@ -26,7 +26,7 @@ from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Source, as_in_training
 from relay_diffusion.training.latents import clean_latents, low_resolution_latents
 from relay_diffusion.training.networks import Networks
-from relay_diffusion.training.recipe import BaseRecipe, ConcatRecipe, RelayRecipe
+from relay_diffusion.training.recipe import BaseRecipe, RelayRecipe, UpscalingRecipe
 
 
 def preview_base(
@@ -51,7 +51,7 @@ def preview_base(
 
 
 def preview_upscaling(
-    recipe: RelayRecipe | ConcatRecipe,
+    recipe: UpscalingRecipe,
     networks: Networks,
     denoiser: Denoiser,
     source: Source,
@@ -115,7 +115,7 @@ def _guided(
     denoiser: Denoiser,
     prompts: list[str],
     time_ids: Tensor,
-    recipe: BaseRecipe | ConcatRecipe | RelayRecipe,
+    recipe: BaseRecipe | UpscalingRecipe,
     beside: Tensor | None = None,
 ) -> Denoise:
     input_ids = tokenize(networks.tokenizer, prompts, recipe.model.max_tokens)

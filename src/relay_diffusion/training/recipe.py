@@ -216,7 +216,9 @@ class BaseRecipe(DenoisingRecipe):
 
 
 @dataclass(frozen=True)
-class ConcatRecipe(DenoisingRecipe):
+class UpscalingRecipe(DenoisingRecipe):
+    """Of a stage that doubles a picture."""
+
     objective: ConcatObjective = field(default_factory=ConcatObjective)
 
     def __post_init__(self) -> None:
@@ -225,12 +227,13 @@ class ConcatRecipe(DenoisingRecipe):
 
 
 @dataclass(frozen=True)
-class RelayRecipe(DenoisingRecipe):
-    objective: RelayObjective = field(default_factory=RelayObjective)
+class ConcatRecipe(UpscalingRecipe):
+    pass
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        insist_on_pictures(self.objective.redraw, self.data)
+
+@dataclass(frozen=True)
+class RelayRecipe(UpscalingRecipe):
+    objective: RelayObjective = field(default_factory=RelayObjective)
 
 
 Kinds = Mapping[str, type[Recipe]]

@@ -28,7 +28,7 @@ from relay_diffusion.training.latents import context_of, low_resolution_latents,
 from relay_diffusion.training.networks import Networks, save_half
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.preview import preview_upscaling
-from relay_diffusion.training.recipe import ConcatRecipe, RelayRecipe
+from relay_diffusion.training.recipe import ConcatRecipe, RelayRecipe, UpscalingRecipe
 from relay_diffusion.training.redrawing import Redrawing
 
 
@@ -84,7 +84,7 @@ def concat(
 
 
 def _upscaling(
-    recipe: RelayRecipe | ConcatRecipe,
+    recipe: UpscalingRecipe,
     networks: Networks,
     denoiser: Denoiser,
     source: Source,

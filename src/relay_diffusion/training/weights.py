@@ -27,11 +27,10 @@ from relay_diffusion.training.reading import CaptionProbe
 from relay_diffusion.training.recipe import (
     AutoencoderRecipe,
     BaseRecipe,
-    ConcatRecipe,
     DenoisingRecipe,
     Recipe,
-    RelayRecipe,
     TextRecipe,
+    UpscalingRecipe,
 )
 from relay_diffusion.training.redrawing import redraw_bytes
 from relay_diffusion.training.rounds import DistillRecipe
@@ -114,7 +113,7 @@ def count_weights(recipe: Recipe, networks: Networks) -> Weights:
         else:
             shared_bytes += num_bytes
             shared_halves += num_bytes if parameter.element_size() == 2 else 0
-    if isinstance(recipe, ConcatRecipe | RelayRecipe) and recipe.objective.redraw:
+    if isinstance(recipe, UpscalingRecipe) and recipe.objective.redraw:
         fixed_bytes += redraw_bytes(recipe.objective.redraw, recipe.run.dtype == "bfloat16")
     whole_gradients = recipe.optimizer.accumulate > 1
     return Weights(learning, fixed_bytes, shared_bytes, shared_halves, whole_gradients)

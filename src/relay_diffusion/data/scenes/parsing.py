@@ -161,7 +161,7 @@ class _Reader:
             self.left_out.extend(pending.words)  # "a tiger with blue stripes"
             self.supposed = self.supposed or (token.value, token.text)
             return
-        self._stand_before()
+        self._drop_position()
         self._set_background(token.value, token.text)
 
     def _ground(self, token: Token) -> None:
@@ -179,10 +179,10 @@ class _Reader:
                 if kind not in ("is", "filler", "article", "only"):
                     break
         if colour is not None:
-            self._stand_before()
+            self._drop_position()
             self._set_background(colour, token.text)
 
-    def _stand_before(self) -> None:
+    def _drop_position(self) -> None:
         """ "under a starry sky" is no position."""
         if self.elements and self.elements[-1].kind in ("relation", "on"):
             self.elements.pop()

@@ -101,15 +101,12 @@ class Scorer:
         return self._read(done.stdout, [str(row["path"]) for row in rows])
 
     def _read(self, output: str, paths: Sequence[str]) -> Scores:
-        version, given, bad = "unknown", {}, []
+        version, given = "unknown", {}
         for line in output.splitlines():
             try:
                 entry = json.loads(line)
                 if "path" in entry:
-                    score = float(entry["score"])
-                    if not math.isfinite(score):
-                        bad.append(entry["path"])
-                    given[entry["path"]] = score
+                    given[entry["path"]] = float(entry["score"])
                 elif "scorer" in entry:
                     version = f"{entry['scorer']} {entry.get('version', '')}".strip()
             except (ValueError, TypeError, KeyError):
@@ -117,6 +114,7 @@ class Scorer:
         missing = [path for path in paths if path not in given]
         if missing:
             raise RelayError(f"scorer {self.name} left out {len(missing)} pictures: {missing[0]}")
+        bad = [path for path in paths if not math.isfinite(given[path])]
         if bad:
             raise RelayError(f"scorer {self.name} gave no number for {len(bad)} pictures: {bad[0]}")
         return Scores([given[path] for path in paths], version)
