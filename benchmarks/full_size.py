@@ -13,7 +13,8 @@ favour: its text embeddings are given, and its autoencoder runs in bfloat16.
 Training: ten steps of ``recipes/full_*.toml``, after ten others, on random pictures that are
 encoded once, as with prepared data; in place of the text encoder, whose embeddings would be
 prepared too, stands one of a single small layer. A step has the samples that one of 64 devices has,
-or as many as fit on this one. MFU is the share of the GPU's dense bfloat16 peak
+as many at a time as fit on this one (``optimizer.accumulate``), and its optimiser updates all
+weights, of which one of 64 devices would have a share. MFU is that of the GPU's dense bfloat16 peak
 (``training/throughput.py``). A signal has it write a checkpoint of gigabytes first, as any run
 does: stop it with SIGKILL.
 
@@ -205,8 +206,9 @@ def timed(call: Callable[..., Any], device: torch.device) -> list[str]:
 
 def training(recipes: Mapping[str, Any], shrink: int, device: torch.device) -> None:
     """Print a row for each recipe."""
-    print_row("recipe", "pixels", "samples", "s a step", "TFLOP/s", "MFU", "peak GB")
-    print_row("---", "---:", "---:", "---:", "---:", "---:", "---:")
+    columns = ("recipe", "pixels", "samples (at a time)", "s a step", "TFLOP/s", "MFU", "peak GB")
+    print_row(*columns)
+    print_row("---", *["---:"] * (len(columns) - 1))
     for name, recipe in recipes.items():
         views = tuple(replace(view, size=view.size // shrink) for view in recipe.data.views)
         samples = recipe.data.batch_size // DEVICES // shrink
@@ -223,21 +225,23 @@ def training(recipes: Mapping[str, Any], shrink: int, device: torch.device) -> N
 
 
 def steps_that_fit(recipe: Any, device: torch.device) -> list[str]:
-    """Number of samples and figures of ten steps, or why there are none, as cells. Samples are
-    halved until they fit: first by the estimate of ``relay train --dry-run``, then by trying."""
+    """How many samples a step has and how many at a time, and figures of ten steps, or why there
+    are none, as cells. Parts of the batch are halved until they fit: first by the estimate of
+    ``relay train --dry-run``, then by trying."""
     with torch.device("meta"):
         needs = estimate(recipe, networks_of(recipe, build_tokenizer()))
-    samples = recipe.data.batch_size
-    while samples > 1 and needs.bytes_per_device(1, samples) > ROOM * memory_of(device):
-        samples //= 2
+    samples = at_once = recipe.data.batch_size
+    while at_once > 1 and needs.bytes_per_device(1, at_once) > ROOM * memory_of(device):
+        at_once //= 2
     while True:
+        optimizer = replace(recipe.optimizer, accumulate=samples // at_once)
+        cells = [f"{samples} ({at_once})"]
         try:
-            data = replace(recipe.data, batch_size=samples)
-            return [str(samples), *steps(replace(recipe, data=data), device)]
+            return cells + steps(replace(recipe, optimizer=optimizer), device)
         except RelayError as error:
-            if samples == 1:
-                return ["1", str(error), "", "", ""]
-        samples //= 2
+            if at_once == 1:
+                return [*cells, str(error), "", "", ""]
+        at_once //= 2
         free()
 
 

@@ -12,10 +12,13 @@ from diffusers import UNet2DConditionModel
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.low_rank import (
     LOW_RANK_FILE,
+    differences,
     factors,
     is_difference,
     low_rank_difference,
     open_low_rank,
+    open_unet,
+    origin,
     pays,
     with_difference,
     write_low_rank,
@@ -50,8 +53,13 @@ def teacher(tmp_path: Path) -> Path:
 @pytest.fixture
 def student() -> UNet2DConditionModel:
     """The teacher, with matrices of rank 2 on top and an embedding of the guidance scale."""
-    made, own = unet(1, guidance_width=8), unet(0).state_dict()
-    torch.manual_seed(2)
+    return moved(unet(1, guidance_width=8), unet(0), seed=2)
+
+
+def moved(made: UNet2DConditionModel, of: UNet2DConditionModel, seed: int) -> UNet2DConditionModel:
+    """``made`` with the weights of another and matrices of rank 2 on top."""
+    own = of.state_dict()
+    torch.manual_seed(seed)
     with torch.no_grad():
         for name, weight in made.named_parameters():
             if name in own:
@@ -117,7 +125,9 @@ def test_what_is_cut_off_is_told(
 
 def test_a_difference_from_another_network_is_refused(teacher: Path, stored: Path) -> None:
     unet(5).save_pretrained(teacher)
-    with pytest.raises(RelayError, match=r"is the difference from a network .*: distil that one"):
+    with pytest.raises(
+        RelayError, match=r"is the difference from a network .*: train from that one"
+    ):
         open_low_rank(stored, teacher, torch.float32)
 
 
@@ -127,11 +137,35 @@ def test_a_damaged_difference_is_named(teacher: Path, stored: Path) -> None:
         open_low_rank(stored, teacher, torch.float32)
 
 
-def test_a_difference_from_a_difference_is_refused(
-    student: UNet2DConditionModel, stored: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(RelayError, match="is itself stored as a difference: give a cascade"):
-        write_low_rank(tmp_path, student, stored, RANK)
+def test_a_difference_from_a_difference_is_opened_by_way_of_both(tmp_path: Path) -> None:
+    """As a student of a relay stage that began as its base stage."""
+    own, fast = tmp_path / "own", tmp_path / "fast"
+    first = unet(0)
+    second = moved(unet(1), first, seed=2)
+    third = moved(unet(1), second, seed=3)
+    first.save_pretrained(own / "base_unet")
+    fast.mkdir()
+    (own / "model_index.json").write_text("{}")
+    (fast / "model_index.json").write_text('{"shares": "../own"}')
+    for folder, network, of in ((own, second, "base_unet"), (fast, third, "relay_unet")):
+        network.save_config(folder / "relay_unet")
+        write_low_rank(folder / "relay_unet", network, own / of, RANK)
+    assert differences(own) == {"relay_unet": own / "base_unet"}
+    assert differences(fast) == {"relay_unet": own / "relay_unet"}
+    assert open_unet(fast / "relay_unet", torch.bfloat16).dtype == torch.bfloat16
+    opened = open_unet(fast / "relay_unet", torch.float32).state_dict()
+    for name, weight in third.state_dict().items():
+        torch.testing.assert_close(opened[name], weight, rtol=1e-3, atol=2e-4)
+    # The student of another relay stage.
+    write_low_rank(own / "relay_unet", third, own / "base_unet", RANK)
+    with pytest.raises(RelayError, match="is the difference from a network"):
+        open_unet(fast / "relay_unet", torch.float32)
+
+
+def test_only_a_relay_stage_differs_from_its_own_base_stage(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(RelayError, match="does not say which cascade its base_unet differs from"):
+        origin(tmp_path / "base_unet")
 
 
 def test_a_network_that_was_saved_anew_is_whole(

@@ -141,8 +141,6 @@ def test_students_can_be_stored_as_differences(
     with pytest.raises(RelayError, match="was distilled from another network than"):
         assemble(tmp_path / "wrong", **parts, shares="../full", rank=2, **settings)
     assert not (tmp_path / "wrong").exists()
-    with pytest.raises(RelayError, match="rank is that of a difference: name the cascade"):
-        assemble(tmp_path / "alone", **parts, rank=2)
 
 
 def test_parts_that_are_not_wanted_are_not_lent(siblings: tuple[Path, Path]) -> None:

@@ -1,6 +1,6 @@
 """Run by ``test_distributed.py`` under torchrun: a tiny recipe, in however many processes.
 
-torchrun --nproc-per-node N distributed_run.py KIND OUT STEPS [resume] [half] [parts]
+torchrun --nproc-per-node N distributed_run.py KIND OUT STEPS [resume] [half] [compiled] [parts]
     [full-disk] [cascade=FOLDER] [redraw=FOLDER] [distil=FOLDER]
 """
 
@@ -49,7 +49,7 @@ def recipe_of(kind: str, out: Path, steps: int, *rest: str):  # type: ignore[no-
     return tiny_recipe(
         kind,
         out,
-        run={"steps": steps, **(HALF if "half" in rest else {})},
+        run={"steps": steps, "compile": "compiled" in rest, **(HALF if "half" in rest else {})},
         data={"reuse": 2, "chapter": 3, "batch_size": 4},
         validation={"every": 10},
         preview={"every": 25},

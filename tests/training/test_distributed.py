@@ -56,10 +56,18 @@ def test_two_processes_make_the_losses_of_one(tmp_path: Path) -> None:
     assert_close(figures(two), figures(one), rtol=1e-5, atol=0)
 
 
-@pytest.mark.slow
-def test_two_processes_make_them_in_half_precision_too(tmp_path: Path) -> None:
-    """Weights in bfloat16 and in channels_last, activations computed twice."""
-    one, two = (run(n, "base", tmp_path / str(n), 4, "half") for n in (1, 2))
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param((), marks=pytest.mark.slow),
+        pytest.param(("compiled",), marks=pytest.mark.long),
+    ],
+)
+def test_two_processes_make_them_in_half_precision_too(
+    more: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Weights in bfloat16 and in channels_last, activations computed twice, blocks compiled."""
+    one, two = (run(n, "base", tmp_path / str(n), 4, "half", *more) for n in (1, 2))
     assert len(figures(one)) == 9
     assert_close(figures(two), figures(one), rtol=0.02, atol=0)
 

@@ -53,12 +53,12 @@ def test_activation_bytes_are_what_autograd_keeps(tmp_path: Path) -> None:
     unet: Any = objective.trained["unet"]
     unet.set_default_attn_processor()
     batch = {name: values[:1] for name, values in objective.feed(0).items()}
-    weights = {id(p) for p in unet.parameters()}
+    weights = {p.untyped_storage().data_ptr() for p in unet.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
     def keep(x: torch.Tensor) -> torch.Tensor:
-        if id(x) not in weights:
-            kept[x.untyped_storage().data_ptr()] = x
+        if (storage := x.untyped_storage().data_ptr()) not in weights:
+            kept[storage] = x
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):

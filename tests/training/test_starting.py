@@ -13,9 +13,11 @@ from safetensors.torch import load_file, save_file
 from tiny_training import CPU, TEXT_ENCODER, UNET, Squares, tokenizer
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.low_rank import pays
 from relay_diffusion.training.build import networks_of, objective_of
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.lora import LoraSettings
+from relay_diffusion.training.low_rank import plain
 from relay_diffusion.training.recipe import Recipe, recipe_from_dict
 
 
@@ -83,6 +85,47 @@ def test_a_stage_that_cannot_be_is_refused(
     }
     with pytest.raises(RelayError, match=message):
         recipe_from_dict(tables | ({"lora": lora} if lora else {}))
+
+
+def test_a_stage_of_low_rank_learns_a_difference_of_that_rank(starting_point: Path) -> None:
+    read = recipe(starting_point, "relay", stage="base", rank=2)
+    networks = networks_of(read, tokenizer())
+    before = {name: weight.clone() for name, weight in plain(networks.unet.state_dict()).items()}
+    base = networks_of(recipe(starting_point, "base"), tokenizer()).unet.state_dict()
+    assert all(torch.equal(before[name], weight) for name, weight in base.items())
+    assert train(read, objective_of(read, networks, Squares, CPU), CPU)
+    ranks = set()
+    for name, weight in plain(networks.unet.state_dict()).items():
+        if pays(weight, 2):
+            difference = (weight - before[name]).double().flatten(1)
+            ranks.add(int(torch.linalg.matrix_rank(difference, rtol=0.01)))
+    assert max(ranks) == 2
+    exported = load_file(read.folder / "export/relay_unet/diffusion_pytorch_model.safetensors")
+    assert exported.keys() == base.keys()
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"model": {"rank": 2, "unet": UNET}}, "model.rank is for a network that has been trained"),
+        ({"model": {"rank": 2}, "lora": {"rank": 2}}, "lora has a rank of its own"),
+        ({"model": {"rank": -1}}, "rank is -1, must be at least 0"),
+    ],
+)
+def test_a_rank_that_cannot_be_is_refused(
+    tables: dict[str, Any], message: str, starting_point: Path
+) -> None:
+    with pytest.raises(RelayError, match=message):
+        networks_of(
+            recipe_from_dict(
+                {
+                    "run": {"name": "r", "objective": "relay", "steps": 1},
+                    **tables,
+                    "model": {"cascade": str(starting_point)} | tables["model"],
+                }
+            ),
+            tokenizer(),
+        )
 
 
 def test_only_what_is_trained_as_a_stage_begins_as_one(starting_point: Path) -> None:

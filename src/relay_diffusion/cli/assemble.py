@@ -22,7 +22,9 @@ def assemble(
     rank: Annotated[
         int,
         typer.Option(
-            min=0, help="Store the UNets as differences of this rank from those of --shares."
+            min=0,
+            help="Store the UNets as differences of this rank from those of --shares; without it, "
+            "the relay stage as its difference from the base stage.",
         ),
     ] = 0,
     world: Annotated[

@@ -1,8 +1,9 @@
 """A network stored as its difference from another: W' = W + B A, of low rank, as a LoRA has it.
 
-A student of distillation is its teacher, a little changed. Beside the teacher it need not be stored
-whole: matrices of a few columns give back what was learned, in a tenth of the space, and are added
-to the teacher's weights when the student is opened.
+A student of distillation is its teacher, a little changed, and a relay stage is the base stage,
+taught the next size. Beside that network they need not be stored whole: matrices of a few columns
+give back what was learned, in a tenth of the space, and are added to its weights when they are
+opened.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ LOW_RANK_FILE = "low_rank.safetensors"
 """In a part's folder, in the place of its weights."""
 
 _DOWN, _UP = ".lora_A", ".lora_B"
+_BASE, _RELAY = UNETS
 
 
 def pays(weight: Tensor, rank: int) -> bool:
@@ -126,7 +128,7 @@ def open_low_rank(folder: Path, of: Path, dtype: torch.dtype) -> Any:
     if made_from != found:
         raise RelayError(
             f"{folder} is the difference from a network {made_from[:12] or 'that it does not name'}"
-            f", and {of} is {found[:12]}: distil that one, or bring back the other"
+            f", and {of} is {found[:12]}: train from that one, or bring back the other"
         )
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel.from_config(config)
@@ -147,38 +149,49 @@ def is_difference(folder: Path) -> bool:
     return (folder / LOW_RANK_FILE).is_file() and not others
 
 
+def origin(folder: Path) -> Path:
+    """Of a network that a cascade stores as a difference, the folder of the one that it differs
+    from: its like in the cascade that this one ``shares``, or a relay stage's own base stage.
+
+    Raises: RelayError if there is neither, or that cascade cannot be found.
+    """
+    cascade, part = folder.parent, folder.name
+    shares = read_index(cascade).get("shares")
+    if shares:
+        return part_folder(related(cascade, shares), part)
+    if part == _RELAY:
+        return cascade / _BASE
+    raise RelayError(f"{cascade} does not say which cascade its {part} differs from")
+
+
 def differences(folder: Path) -> dict[str, Path]:
     """The UNets that the cascade in ``folder`` stores as differences, and the folder of the network
-    that each differs from: that of the cascade which it ``shares``.
+    that each differs from. Raises: RelayError as :func:`origin`."""
+    return {part: origin(folder / part) for part in UNETS if is_difference(folder / part)}
 
-    Raises: RelayError if that cascade is not named or cannot be found.
+
+def open_unet(folder: Path, dtype: torch.dtype) -> Any:
+    """The UNet of a cascade, however it is stored there.
+
+    Raises: RelayError as :func:`open_low_rank`, OSError as diffusers does for one without weights.
     """
-    found = {}
-    for part in UNETS:
-        if is_difference(folder / part):
-            shares = read_index(folder).get("shares")
-            if not shares:
-                raise RelayError(f"{folder} does not say which cascade its {part} differs from")
-            found[part] = part_folder(related(folder, shares), part)
-    return found
-
-
-def insist_on_whole(folder: Path) -> None:
-    """Raise RelayError for a network that is itself stored as a difference."""
     if is_difference(folder):
-        raise RelayError(
-            f"{folder} is itself stored as a difference: give a cascade that is whole, such as a "
-            "copy by RelayPipeline.from_pretrained(...).save_pretrained(...)"
-        )
+        return open_low_rank(folder, origin(folder), dtype)
+    return UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype)
 
 
 def whole_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights of a network in the layout of diffusers, as they are stored.
+    """The weights of a network in the layout of diffusers, as they are stored; in float32, those of
+    one that is itself a difference.
 
-    Raises: RelayError if it has none, or is itself stored as a difference.
+    Raises: RelayError if it has none, or :func:`origin`.
     """
-    insist_on_whole(folder)
-    weights: dict[str, Tensor] = {}
+    if is_difference(folder):
+        weights: dict[str, Tensor] = open_low_rank(
+            folder, origin(folder), torch.float32
+        ).state_dict()
+        return weights
+    weights = {}
     for file in sorted(folder.glob("*.safetensors")):
         weights |= load_file(file)
     if not weights:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderDC, AutoencoderKL
 from transformers import AutoTokenizer, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
@@ -23,7 +23,7 @@ from relay_diffusion.models.folder import (
 )
 from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.lora import UNETS
-from relay_diffusion.models.low_rank import insist_on_whole, write_low_rank
+from relay_diffusion.models.low_rank import open_unet, write_low_rank
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.pipelines.settings import resolve_settings
@@ -58,16 +58,16 @@ def assemble(
         prediction_type: "epsilon" or "v_prediction", of both UNets.
         model_card: text of README.md.
         dtype: of the stored weights.
-        rank: above 0, the UNets are stored as their differences of that rank from those of
-            ``shares`` (``models/low_rank.py``), as students of that cascade should be.
+        rank: above 0, UNets are stored as differences of that rank (``models/low_rank.py``): both
+            from those of ``shares``, as students of that cascade should be, or, without it, the
+            relay stage from the base stage, which it should have begun as.
         config: as ``RelayPipeline.__init__`` takes it: base_size, relay_start, ...
     Returns: the cascade, in ``dtype``, its UNets as they were given.
-    Raises: RelayError if ``out`` holds something already, a part is missing, differences would be
-        from no cascade, a student is of another prediction type, or the defaults in ``config`` are
-        none that a call would take.
+    Raises: RelayError if ``out`` holds something already, a part is missing, a student is of
+        another prediction type or teacher, the relay stage that would be stored as a difference is
+        of another size than the base stage, or the defaults in ``config`` are none that a call
+        would take.
     """
-    if rank and shares is None:
-        raise RelayError("rank is that of a difference: name the cascade that it is from, --shares")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RelayError(f"{out} exists already: give a new folder, or remove it")
     parts = {"vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer}
@@ -86,15 +86,17 @@ def assemble(
             raise RelayError(f"{folder} holds no {' or '.join(VAES)}")
     for folder in (base_unet, relay_unet):
         _insist_on_prediction(folder, prediction_type)
-    if rank:
+    if rank and shares:
         _insist_on_teachers(owner, base_unet=base_unet, relay_unet=relay_unet)
+    elif rank:
+        _insist_on_one_size(base_unet, relay_unet)
     vae_class = VAES[read_json(folders["vae"], folders["vae"] / "config.json")["_class_name"]]
     pipe = RelayPipeline(
         text_encoder=T5EncoderModel.from_pretrained(folders["text_encoder"], dtype=dtype),
         tokenizer=AutoTokenizer.from_pretrained(folders["tokenizer"]),
         vae=vae_class.from_pretrained(folders["vae"], dtype=dtype),
-        base_unet=UNet2DConditionModel.from_pretrained(base_unet, dtype=dtype),
-        relay_unet=UNet2DConditionModel.from_pretrained(relay_unet, dtype=dtype),
+        base_unet=open_unet(base_unet, dtype),
+        relay_unet=open_unet(relay_unet, dtype),
         scheduler=cascade_scheduler(prediction_type),
         shares=shares if lent or rank else None,
         **config,
@@ -103,8 +105,9 @@ def assemble(
     pipe.save_pretrained(out)
     for part in lent:
         shutil.rmtree(out / part)
-    for part in UNETS if rank else ():
-        kept = write_low_rank(out / part, getattr(pipe, part), part_folder(owner, part), rank)
+    for part in (UNETS if shares else UNETS[1:]) if rank else ():
+        of = part_folder(owner, part) if shares else out / UNETS[0]
+        kept = write_low_rank(out / part, getattr(pipe, part), of, rank)
         if kept < 0.95:
             log.warning("%s: rank %d keeps %.0f%% of the difference", part, rank, 100 * kept)
         for file in (out / part).glob("diffusion_pytorch_model*"):
@@ -129,12 +132,20 @@ def _insist_on_prediction(student: Path, prediction_type: str) -> None:
         )
 
 
+def _insist_on_one_size(base: Path, relay: Path) -> None:
+    """Raise RelayError for a relay stage that cannot have begun as the base stage."""
+    widths = [read_json(f, f / "config.json").get("block_out_channels") for f in (base, relay)]
+    if widths[0] != widths[1]:
+        raise RelayError(
+            f"{relay} is of widths {widths[1]} and {base} of {widths[0]}, so that its difference "
+            "from it saves nothing: leave the rank out, or name a cascade with both, --shares"
+        )
+
+
 def _insist_on_teachers(owner: Path, **students: Path) -> None:
-    """Raise RelayError for a student of another network than the one in ``owner``, or of one that
-    is not stored whole."""
+    """Raise RelayError for a student of another network than the one in ``owner``."""
     for part, folder in students.items():
         teacher = part_folder(owner, part)
-        insist_on_whole(teacher)
         wanted = read_note(folder.parent, STUDENT_NOTE).get("teacher")
         if wanted not in (None, network_hash(teacher)):
             raise RelayError(

@@ -17,6 +17,7 @@ from relay_diffusion.training.cascade import STAGES
 from relay_diffusion.training.denoising import base, freeze
 from relay_diffusion.training.feed import Source
 from relay_diffusion.training.lora import add_adapter
+from relay_diffusion.training.low_rank import constrain
 from relay_diffusion.training.networks import Networks, build_networks, place
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.recipe import (
@@ -56,12 +57,15 @@ def networks_of(recipe: Recipe, tokenizer: Any) -> Networks:
     # An adapter would not learn to read what its network has never read.
     adapter = isinstance(recipe, DenoisingRecipe) and recipe.lora is not None
     networks = build_networks(recipe.model, recipe.run.objective, tokenizer, widen=not adapter)
-    if isinstance(recipe, DenoisingRecipe) and recipe.lora:
+    if isinstance(recipe, DenoisingRecipe) and (recipe.lora or recipe.model.rank):
         if not (isinstance(recipe.model.unet, str) or "unet" in recipe.model.init_from):
             raise RelayError(
-                "lora is for a network that has been trained: name its cascade in model.cascade, "
-                'such as "starter"'
+                f"{'lora' if recipe.lora else 'model.rank'} is for a network that has been "
+                'trained: name its cascade in model.cascade, such as "starter"'
             )
+        if recipe.model.rank:
+            constrain(networks.unet, networks.unet.state_dict(), recipe.model.rank)
+    if isinstance(recipe, DenoisingRecipe) and recipe.lora:
         # Several processes shard weights of one precision only.
         half = recipe.run.dtype == "bfloat16" and distributed.world_size() == 1
         dtype = torch.bfloat16 if half else torch.float32

@@ -24,6 +24,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.training.blocks import blocks_of
 
 
 def join(device: torch.device) -> None:
@@ -168,10 +169,6 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-UNITS = ("ResnetBlock2D", "BasicTransformerBlock", "T5Block", "ResBlock", "EfficientViTBlock")
-"""Blocks that are gathered and freed as one."""
-
-
 def shard(
     modules: Mapping[str, nn.Module],
     device: torch.device,
@@ -197,9 +194,8 @@ def shard(
     )
     for name, module in modules.items():
         _contiguous(module)
-        units = [m for m in module.modules() if type(m).__name__ in UNITS]
-        for unit in units:
-            fully_shard(unit, mesh=mesh, mp_policy=policy)
+        for block in blocks_of(module):
+            fully_shard(block, mesh=mesh, mp_policy=policy)
         frees = True if name in frozen else None
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=frees)
         for method in ("encode", "decode"):  # of autoencoders, which are not called as a whole

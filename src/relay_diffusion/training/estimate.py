@@ -144,12 +144,14 @@ def _activation_bytes(forward: Callable[[], Tensor], unet: nn.Module) -> int:
     checkpointing these are the inputs of the blocks, and once the inside of the largest."""
     seen: dict[int, Tensor] = {}
     kept, largest = 0, 0
-    weights = {id(p) for p in unet.parameters()}
+    # By their storage: a linear layer keeps its weight transposed, another tensor of the same.
+    weights = {p.untyped_storage()._cdata for p in unet.parameters()}
 
     def keep(x: Tensor) -> Tensor:
         nonlocal kept
-        if id(x) not in weights and x.untyped_storage()._cdata not in seen:
-            seen[x.untyped_storage()._cdata] = x  # held, so that its number is not given twice
+        storage = x.untyped_storage()._cdata
+        if storage not in weights and storage not in seen:
+            seen[storage] = x  # held, so that its number is not given twice
             kept += x.untyped_storage().nbytes()
         return x
 

@@ -14,6 +14,7 @@ from relay_diffusion.config import changed_keys, dump_toml
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training import distributed
 from relay_diffusion.training.activations import checkpoint_activations
+from relay_diffusion.training.blocks import compile_blocks
 from relay_diffusion.training.checkpoint import Checkpoints
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.ema import Ema
@@ -108,8 +109,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
                 with _autocast(recipe, device):
                     journal.flops = _operations(recipe, objective, batch, rows[:1])
                 if run.compile:
-                    for module in modules.values():
-                        module.compile()
+                    compile_blocks(modules)
 
             # Dropout is the one thing that draws from the global generator, so the one that differs
             # with the number of processes and of parts.

@@ -19,6 +19,9 @@ from relay_diffusion.training import distributed
 _FROZEN = ".parametrizations.weight.original"
 _PART = ".parametrizations.weight.0."
 
+_CONSTRAINED: dict[type[nn.Module], type[nn.Module]] = {}
+"""The class of layers whose weight is constrained, of each class of layers."""
+
 
 class LowRank(nn.Module):
     """W + B A, of which A and B learn. At first it is the nearest to a given weight."""
@@ -30,7 +33,7 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(down, a=5**0.5)
         up = torch.zeros(rows, rank, device=weight.device)
         difference = wanted - weight
-        if difference.any():
+        if not difference.is_meta and difference.any():
             nearest, up = factors(difference, rank)
             # A pair of which both are zero would never get a gradient.
             down = torch.where(up.any(0)[:, None], nearest, down)
@@ -52,7 +55,11 @@ def constrain(module: nn.Module, of: Mapping[str, Tensor], rank: int) -> None:
         own = own.to(weight)
         difference = LowRank(own, weight.detach(), rank)
         layer.weight = nn.Parameter(own.clone(), requires_grad=False)
+        before = type(layer)
         parametrize.register_parametrization(layer, "weight", difference)
+        # Each layer has got a class of its own by now, all alike; layers of one class are what a
+        # compiler takes for the same, so that alike blocks are compiled once.
+        layer.__class__ = _CONSTRAINED.setdefault(before, type(layer))
 
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from torch import nn
 
 from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.models.fitting import shapes_of, unlike
-from relay_diffusion.models.low_rank import is_difference
+from relay_diffusion.models.low_rank import is_difference, open_unet
 from relay_diffusion.models.stored import check_stored, described
 from relay_diffusion.training import distributed
 from relay_diffusion.training.low_rank import plain
@@ -297,13 +297,10 @@ def _read_config(path: str, where: str) -> dict[str, Any]:
 
 def _open(cls: Any, path: str, where: str) -> Any:
     config = _read_config(path, where)
-    if is_difference(Path(path)):
-        raise RelayError(
-            f"{where}: {path} is stored as its difference from another network: train on a copy of "
-            "its cascade that is whole, RelayPipeline.from_pretrained(...).save_pretrained(...)"
-        )
     try:
         blank = described(cls, config, Path(path) / "config.json")
+        if not _on_meta() and is_difference(Path(path)):
+            return open_unet(Path(path), torch.float32)
         if not _on_meta() and any(Path(path).glob("*.safetensors")):
             check_stored(Path(path), blank)
     except RelayError as error:

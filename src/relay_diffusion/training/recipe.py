@@ -85,6 +85,9 @@ class Model:
         tokenizer: path of a folder; "" is the one of the world.
         max_tokens: length of a tokenized caption.
         prediction_type: what the UNet predicts.
+        rank: of all that the UNet learns as its difference from the weights that it starts from,
+            which can then be stored in a fraction of their space (``relay assemble --rank``); 0
+            leaves it free. Unlike with ``lora``, biases and norms learn too and a network results.
         init_from: module name to folder with the weights to start from, in any precision.
     """
 
@@ -96,9 +99,11 @@ class Model:
     tokenizer: str = ""
     max_tokens: int = 64
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    rank: int = 0
     init_from: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        at_least(0, rank=self.rank)
         if self.stage and not self.cascade:
             raise RelayError(
                 f'stage is "{self.stage}", of no cascade: name one in model.cascade, such as '
@@ -208,6 +213,8 @@ class DenoisingRecipe(Recipe):
                 f'model.stage is "{self.model.stage}", and an adapter is of the stage that the '
                 "objective trains: leave it out"
             )
+        if self.lora and self.model.rank:
+            raise RelayError("lora has a rank of its own: leave model.rank out")
 
 
 @dataclass(frozen=True)

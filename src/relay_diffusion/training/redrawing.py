@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from relay_diffusion.diffusion import Denoise, NoiseSchedule, guided, relay_step
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.folder import part_folder, read_json
 from relay_diffusion.models.hashes import network_hash
-from relay_diffusion.models.low_rank import differences, open_low_rank
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.training.cached import weights_of
 from relay_diffusion.training.cascade import read_cascade
@@ -134,11 +133,9 @@ class Redrawing:
 
 
 def open_base(folder: Path, dtype: torch.dtype) -> Any:
-    """The base stage of a cascade, also one that is stored as a difference."""
-    own, of = part_folder(folder, _PART), differences(folder).get(_PART)
-    if of is not None:
-        return open_low_rank(own, of, dtype)
-    return build_unet(str(own), 0, 0, "objective.redraw.cascade").to(dtype)
+    """The base stage of a cascade."""
+    unet = build_unet(str(part_folder(folder, _PART)), 0, 0, "objective.redraw.cascade")
+    return nn.Module.to(unet, dtype)  # diffusers' own warns of nothing
 
 
 def redraw_bytes(settings: Redraw, half: bool) -> int:

@@ -1,0 +1,67 @@
+"""Networks are compiled block by block, and train as they do uncompiled."""
+
+from __future__ import annotations
+
+import json
+from functools import partialmethod
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import CPU, UNET, tiny_objective, tiny_recipe
+from torch import nn
+from torch._dynamo.utils import counters
+
+from relay_diffusion.training.blocks import blocks_of, compile_blocks
+from relay_diffusion.training.loop import train
+from relay_diffusion.training.low_rank import constrain
+from relay_diffusion.training.networks import build_unet
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_alike_blocks_are_compiled_once(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.compiler.reset()
+    counters.clear()
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
+    unet: Any = build_unet({**UNET, "transformer_layers_per_block": 3}, 4, 16)
+    if rank:
+        constrain(unet, unet.state_dict(), rank)
+    compile_blocks({"unet": unet})
+    for _ in range(2):
+        unet(
+            torch.randn(2, 4, 8, 8),
+            torch.tensor([3, 4]),
+            encoder_hidden_states=torch.randn(2, 5, 16),
+            added_cond_kwargs={
+                "text_embeds": torch.zeros(2, 0),
+                "time_ids": torch.zeros(2, 6),
+            },
+        )
+    kinds = {tuple((name, p.shape) for name, p in b.named_parameters()) for b in blocks_of(unet)}
+    assert counters["stats"]["unique_graphs"] == len(kinds) < len(blocks_of(unet))
+
+
+def test_a_network_without_blocks_is_compiled_whole() -> None:
+    network = nn.Linear(2, 2)
+    compile_blocks({"network": network})
+    assert network._compiled_call_impl is not None
+
+
+@pytest.mark.slow  # a C++ compiler, for half a minute
+@pytest.mark.parametrize("kind", ["base", "relay"])
+def test_a_compiled_network_trains_as_a_plain_one(kind: str, tmp_path: Path) -> None:
+    def figures(name: str, **run: Any) -> list[dict[str, float]]:
+        recipe = tiny_recipe(kind, tmp_path / name, run=run)
+        assert train(recipe, tiny_objective(recipe), CPU)
+        lines = map(json.loads, (recipe.folder / "log.jsonl").read_text().splitlines())
+        return [
+            {key: line[key] for key in ("loss", "grad_norm")} for line in lines if "loss" in line
+        ]
+
+    plain = figures("plain")
+    for name, more in (("compiled", {}), ("again", {"activation_checkpointing": True})):
+        compiled = figures(name, compile=True, **more)
+        assert len(compiled) == 4
+        for one, other in zip(compiled, plain, strict=True):
+            assert one == pytest.approx(other, rel=1e-4)  # sums in another order
