@@ -199,14 +199,24 @@ def test_a_run_of_low_rank_goes_on_where_it_stopped(teacher: Path) -> None:
         assert torch.equal(value, made[1].state_dict()[name]), name
 
 
-def test_a_teacher_that_is_stored_as_a_difference_is_refused(teacher: Path) -> None:
-    unet = build_unet(str(teacher / "base_unet"), 0, 0)
-    other = teacher.parent / "other"
-    shutil.copytree(teacher, other)
-    write_low_rank(teacher / "base_unet", unet, other / "base_unet", 2)
-    (teacher / "base_unet" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(RelayError, match=r"objective.teacher: .*base_unet is stored as its diff"):
-        distill(next(rounds_of(recipe_for(teacher))), Squares, CPU)
+def test_a_teacher_that_is_stored_as_a_difference_teaches_as_a_whole_one(teacher: Path) -> None:
+    relay = build_unet(str(teacher / "base_unet"), 0, 0)
+    with torch.no_grad():
+        for weight in relay.parameters():
+            if weight.ndim >= 2:
+                difference = torch.outer(torch.randn(len(weight)), torch.randn(weight[0].numel()))
+                weight += 0.05 * difference.view_as(weight)
+    relay.save_pretrained(teacher / "relay_unet")
+    difference_only = teacher.parent / "other"
+    shutil.copytree(teacher, difference_only)
+    own = difference_only / "relay_unet"
+    (own / "diffusion_pytorch_model.safetensors").unlink()
+    write_low_rank(own, relay, difference_only / "base_unet", 1)
+    losses = []
+    for cascade in (teacher, difference_only):
+        objective = distill(next(rounds_of(recipe_for(cascade, stage="relay"))), Squares, CPU)
+        losses.append(objective.loss(objective.feed(0), Draws.of_batch(0, "train", 0, 4)).detach())
+    torch.testing.assert_close(losses[1], losses[0], rtol=0.01, atol=0)  # half precision
 
 
 def test_a_preview_has_the_teacher_beside_the_student(teacher: Path) -> None:
