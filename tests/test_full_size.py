@@ -40,6 +40,9 @@ def test_every_row_of_both_tables_is_measured() -> None:
         "SDXL's size, 50",
     ]
     assert [row[0] for row in trained] == TRAINED
+    for row in trained:
+        samples, at_a_time = row.pop(2).split()
+        assert int(samples) >= int(at_a_time.strip("()")) > 0
     for row in (*sampled, *trained):
         assert all(float(cell) > 0 for cell in row[2:] if cell != "peak unknown"), row
 

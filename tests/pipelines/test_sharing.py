@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
 
 from relay_diffusion.data.prepare.cascade import open_vae, read_encoders
 from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.entries import Entry
 from relay_diffusion.evaluation.painters import Where
 from relay_diffusion.evaluation.run import _asked
-from relay_diffusion.models.folder import STUDENT_NOTE
+from relay_diffusion.models.folder import BEGUN_AS, RELAY_NOTE, STUDENT_NOTE
 from relay_diffusion.pipelines.assemble import assemble, distilled_defaults
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
@@ -140,6 +141,44 @@ def test_students_can_be_stored_as_differences(
     told.write_text(json.dumps({"teacher": "0" * 64}))
     with pytest.raises(RelayError, match="was distilled from another network than"):
         assemble(tmp_path / "wrong", **parts, shares="../full", rank=2, **settings)
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_a_relay_stage_can_be_stored_as_its_difference_from_the_base_stage(
+    siblings: tuple[Path, Path], tmp_path: Path
+) -> None:
+    full, _ = siblings
+    parts = {part: full / part for part in ("base_unet", "text_encoder", "tokenizer", "vae")}
+    relay = UNet2DConditionModel.from_pretrained(full / "base_unet")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in relay.parameters():
+            if weight.ndim >= 2:
+                up, down = torch.randn(len(weight), 2), torch.randn(2, weight[0].numel())
+                weight += 0.01 * (up @ down).view_as(weight)
+    run = tmp_path / "run"
+    relay.save_pretrained(run / "relay_unet")
+    out = tmp_path / "out"
+    assemble(out, **parts, relay_unet=run / "relay_unet", dtype=torch.float32, rank=2)
+    assert not list((out / "relay_unet").glob("diffusion_pytorch_model*"))
+    assert list((out / "base_unet").glob("diffusion_pytorch_model*"))
+    opened = RelayPipeline.from_pretrained(out, dtype=torch.float32).relay_unet.state_dict()
+    for name, weight in relay.state_dict().items():
+        torch.testing.assert_close(opened[name], weight, rtol=1e-3, atol=2e-4)
+    # It can be a part of another cascade, too.
+    again = tmp_path / "again"
+    assemble(again, **parts, relay_unet=out / "relay_unet", dtype=torch.float32)
+    copied = load_file(again / "relay_unet" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(copied[name], weight) for name, weight in opened.items())
+
+    (run / RELAY_NOTE).write_text(json.dumps({BEGUN_AS: "0" * 64}))
+    with pytest.raises(RelayError, match="began as another network than"):
+        assemble(tmp_path / "wrong", **parts, relay_unet=run / "relay_unet", rank=2)
+    (run / RELAY_NOTE).unlink()
+    config = run / "relay_unet" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "block_out_channels": [8, 8]}))
+    with pytest.raises(RelayError, match=r"is of widths \[8, 8\] and .* its difference"):
+        assemble(tmp_path / "wrong", **parts, relay_unet=run / "relay_unet", rank=2)
     assert not (tmp_path / "wrong").exists()
 
 

@@ -1,7 +1,7 @@
 """Run by ``test_distributed.py`` under torchrun: a tiny recipe, in however many processes.
 
 torchrun --nproc-per-node N distributed_run.py KIND OUT STEPS [resume] [half] [compiled] [parts]
-    [full-disk] [cascade=FOLDER] [redraw=FOLDER] [distil=FOLDER]
+    [full-disk] [cascade=FOLDER] [rank=FOLDER] [redraw=FOLDER] [distil=FOLDER]
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ def recipe_of(kind: str, out: Path, steps: int, *rest: str):  # type: ignore[no-
         what, _, folder = word.partition("=")
         if what == "cascade":
             return lora_recipe(Path(folder), out, run={"steps": steps})
+        if what == "rank":
+            recipe = lora_recipe(Path(folder), out, run={"steps": steps})
+            return replace(recipe, lora=None, model=replace(recipe.model, rank=2))
         if what == "redraw":
             return redrawing_recipe(Path(folder), out, steps)
         if what == "distil":

@@ -88,6 +88,14 @@ def test_two_processes_write_the_adapter_of_one(tmp_path: Path, starting_point: 
 
 
 @pytest.mark.slow
+def test_two_processes_learn_the_difference_of_one(tmp_path: Path, starting_point: Path) -> None:
+    """Of low rank (``model.rank``), which is counted before anything is built, too."""
+    rank = f"rank={starting_point}"
+    one, two = (run(n, "base", tmp_path / str(n), 4, rank) for n in (1, 2))
+    assert_close(figures(two), figures(one), rtol=1e-5, atol=0)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["redraw", "distil"])
 def test_two_processes_share_out_the_text_encoder_too(
     what: str, tmp_path: Path, starting_point: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,16 @@ from safetensors.torch import load_file, save_file
 from tiny_training import CPU, TEXT_ENCODER, UNET, Squares, tokenizer
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.folder import BEGUN_AS, RELAY_NOTE
+from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.low_rank import pays
 from relay_diffusion.training.build import networks_of, objective_of
+from relay_diffusion.training.estimate import estimate
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.lora import LoraSettings
 from relay_diffusion.training.low_rank import plain
-from relay_diffusion.training.recipe import Recipe, recipe_from_dict
+from relay_diffusion.training.recipe import DenoisingRecipe, Recipe, recipe_from_dict
+from relay_diffusion.training.run import summary
 
 
 def recipe(cascade: Path, kind: str, **model: Any) -> Recipe:
@@ -102,6 +107,26 @@ def test_a_stage_of_low_rank_learns_a_difference_of_that_rank(starting_point: Pa
     assert max(ranks) == 2
     exported = load_file(read.folder / "export/relay_unet/diffusion_pytorch_model.safetensors")
     assert exported.keys() == base.keys()
+    note = json.loads((read.folder / "export" / RELAY_NOTE).read_text())
+    assert note[BEGUN_AS] == network_hash(starting_point / "base_unet")
+
+
+def test_low_rank_is_counted_with_the_weights_and_not_with_each_sample(
+    starting_point: Path,
+) -> None:
+    needs = []
+    for rank in (0, 2):
+        read = recipe(starting_point, "relay", stage="base", rank=rank)
+        with torch.device("meta"):
+            networks = networks_of(read, tokenizer())
+        num = sum(p.numel() for p in networks.unet.parameters() if p.ndim >= 2)
+        assert isinstance(read, DenoisingRecipe)
+        needs.append(estimate(read, networks))
+    whole, low = needs
+    assert low.activations == pytest.approx(whole.activations, rel=0.02)
+    assert low.weights.learning < whole.weights.learning / 2
+    assert low.weights.fixed_bytes - whole.weights.fixed_bytes == pytest.approx(4 * num, rel=0.4)
+    assert "of them learn" in summary(recipe(starting_point, "relay", stage="base", rank=2))
 
 
 @pytest.mark.parametrize(
@@ -110,6 +135,7 @@ def test_a_stage_of_low_rank_learns_a_difference_of_that_rank(starting_point: Pa
         ({"model": {"rank": 2, "unet": UNET}}, "model.rank is for a network that has been trained"),
         ({"model": {"rank": 2}, "lora": {"rank": 2}}, "lora has a rank of its own"),
         ({"model": {"rank": -1}}, "rank is -1, must be at least 0"),
+        ({"run": {"objective": "text"}, "model": {"rank": 2}}, "and text trains no UNet by it"),
     ],
 )
 def test_a_rank_that_cannot_be_is_refused(
@@ -119,8 +145,8 @@ def test_a_rank_that_cannot_be_is_refused(
         networks_of(
             recipe_from_dict(
                 {
-                    "run": {"name": "r", "objective": "relay", "steps": 1},
                     **tables,
+                    "run": {"name": "r", "objective": "relay", "steps": 1} | tables.get("run", {}),
                     "model": {"cascade": str(starting_point)} | tables["model"],
                 }
             ),

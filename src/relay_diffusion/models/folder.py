@@ -42,7 +42,11 @@ def max_tokens_of(index: Mapping[str, Any]) -> int:
 
 
 RELAY_NOTE = "relay.json"
-"""In the export folder of a relay stage: arguments of a cascade that it was trained for."""
+"""In the export folder of a relay stage: arguments of a cascade that it was trained for, and
+``BEGUN_AS``."""
+
+BEGUN_AS = "begun_as"
+"""The hash of the network that a relay stage is a difference of low rank from, if it is one."""
 
 STUDENT_NOTE = "distilled.json"
 """In the export folder of a student: what it was distilled from, and for which use."""

@@ -2,6 +2,8 @@
 
 A cache of latents is good for one autoencoder. The hash says which, and does not change when a
 library saves the same weights again, with another comment in the configuration or cut into files.
+Of a network that is stored as a difference (``models/low_rank.py``) it is of that difference: saved
+whole, it is another.
 """
 
 from __future__ import annotations
@@ -18,6 +20,16 @@ from relay_diffusion.errors import RelayError
 
 NOT_CONTENT = ("architectures", "dtype", "torch_dtype", "transformers_version")
 """Keys of a configuration that change nothing, as do those with an underscore in front."""
+
+
+LOW_RANK_FILE = "low_rank.safetensors"
+"""In a network's folder, in the place of its weights: its difference from another."""
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files with a network's weights; its difference from another one, if it has no others."""
+    files = sorted(folder.glob("*.safetensors"))
+    return [file for file in files if file.name != LOW_RANK_FILE] or files
 
 
 def network_hash(folder: Path) -> str:
@@ -37,7 +49,7 @@ def network_hash(folder: Path) -> str:
         }
         total.update(json.dumps(content, sort_keys=True).encode())
         names: dict[str, Path] = {}
-        for file in sorted(folder.glob("*.safetensors")):
+        for file in weight_files(folder):
             with safe_open(file, framework="pt") as weights:
                 names |= dict.fromkeys(weights.keys(), file)
         if not names:

@@ -2,7 +2,7 @@
 
 A student of distillation is its teacher, a little changed, and a relay stage is the base stage,
 taught the next size. Beside that network they need not be stored whole: matrices of a few columns
-give back what was learned, in a tenth of the space, and are added to its weights when they are
+give back what was learned, in a fraction of the space, and are added to its weights when they are
 opened.
 """
 
@@ -22,11 +22,9 @@ from relay_diffusion.files import put
 from relay_diffusion.models.checkpoint import read_safetensors
 from relay_diffusion.models.fitting import shapes_of, unlike
 from relay_diffusion.models.folder import part_folder, read_index, read_json, related
-from relay_diffusion.models.hashes import network_hash
+from relay_diffusion.models.hashes import LOW_RANK_FILE, network_hash, weight_files
 from relay_diffusion.models.lora import UNETS
-
-LOW_RANK_FILE = "low_rank.safetensors"
-"""In a part's folder, in the place of its weights."""
+from relay_diffusion.models.registry import INDEX
 
 _DOWN, _UP = ".lora_A", ".lora_B"
 _BASE, _RELAY = UNETS
@@ -145,8 +143,7 @@ def open_low_rank(folder: Path, of: Path, dtype: torch.dtype) -> Any:
 
 def is_difference(folder: Path) -> bool:
     """Whether a network is stored as a difference only: not if it was saved anew, and whole."""
-    others = [file for file in folder.glob("*.safetensors") if file.name != LOW_RANK_FILE]
-    return (folder / LOW_RANK_FILE).is_file() and not others
+    return [file.name for file in weight_files(folder)] == [LOW_RANK_FILE]
 
 
 def origin(folder: Path) -> Path:
@@ -155,13 +152,17 @@ def origin(folder: Path) -> Path:
 
     Raises: RelayError if there is neither, or that cascade cannot be found.
     """
-    cascade, part = folder.parent, folder.name
+    cascade, part = folder.absolute().parent, folder.absolute().name
+    if not (cascade / INDEX).is_file():
+        raise RelayError(
+            f"{folder} is stored as its difference from another network, which the cascade around "
+            f"it would name, and there is no {cascade / INDEX}: give the folder in its cascade"
+        )
     shares = read_index(cascade).get("shares")
-    if shares:
-        return part_folder(related(cascade, shares), part)
-    if part == _RELAY:
-        return cascade / _BASE
-    raise RelayError(f"{cascade} does not say which cascade its {part} differs from")
+    of = part_folder(related(cascade, shares), part) if shares else cascade / _BASE
+    if (not shares and part != _RELAY) or of == cascade / part:
+        raise RelayError(f"{cascade} does not say which cascade its {part} differs from")
+    return of
 
 
 def differences(folder: Path) -> dict[str, Path]:
@@ -192,7 +193,7 @@ def whole_weights(folder: Path) -> dict[str, Tensor]:
         ).state_dict()
         return weights
     weights = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         weights |= load_file(file)
     if not weights:
         raise RelayError(f"{folder} holds no .safetensors with the weights of a network")

@@ -15,6 +15,8 @@ from transformers import AutoTokenizer, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import (
+    BEGUN_AS,
+    RELAY_NOTE,
     STUDENT_NOTE,
     part_folder,
     read_json,
@@ -89,7 +91,7 @@ def assemble(
     if rank and shares:
         _insist_on_teachers(owner, base_unet=base_unet, relay_unet=relay_unet)
     elif rank:
-        _insist_on_one_size(base_unet, relay_unet)
+        _insist_on_beginning(base_unet, relay_unet)
     vae_class = VAES[read_json(folders["vae"], folders["vae"] / "config.json")["_class_name"]]
     pipe = RelayPipeline(
         text_encoder=T5EncoderModel.from_pretrained(folders["text_encoder"], dtype=dtype),
@@ -132,8 +134,14 @@ def _insist_on_prediction(student: Path, prediction_type: str) -> None:
         )
 
 
-def _insist_on_one_size(base: Path, relay: Path) -> None:
-    """Raise RelayError for a relay stage that cannot have begun as the base stage."""
+def _insist_on_beginning(base: Path, relay: Path) -> None:
+    """Raise RelayError for a relay stage that did not, or cannot, begin as the base stage."""
+    begun = read_note(relay.parent, RELAY_NOTE).get(BEGUN_AS)
+    if begun not in (None, network_hash(base)):
+        raise RelayError(
+            f"{relay} began as another network than {base}, so that its difference is of no low "
+            "rank: give that one as the base stage, or leave the rank out"
+        )
     widths = [read_json(f, f / "config.json").get("block_out_channels") for f in (base, relay)]
     if widths[0] != widths[1]:
         raise RelayError(

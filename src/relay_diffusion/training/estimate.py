@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from relay_diffusion.models.denoiser import whole_text
 from relay_diffusion.training.activations import checkpoint_activations
+from relay_diffusion.training.low_rank import LowRank
 from relay_diffusion.training.networks import Networks
 from relay_diffusion.training.recipe import BaseRecipe, DenoisingRecipe, Recipe, UpscalingRecipe
 from relay_diffusion.training.throughput import training_flops
@@ -145,7 +146,10 @@ def _activation_bytes(forward: Callable[[], Tensor], unet: nn.Module) -> int:
     seen: dict[int, Tensor] = {}
     kept, largest = 0, 0
     # By their storage: a linear layer keeps its weight transposed, another tensor of the same.
-    weights = {p.untyped_storage()._cdata for p in unet.parameters()}
+    weights: dict[int, Tensor] = {p.untyped_storage()._cdata: p for p in unet.parameters()}
+
+    def sum_of_low_rank(_: Any, __: Any, weight: Tensor) -> None:
+        weights[weight.untyped_storage()._cdata] = weight
 
     def keep(x: Tensor) -> Tensor:
         nonlocal kept
@@ -166,6 +170,8 @@ def _activation_bytes(forward: Callable[[], Tensor], unet: nn.Module) -> int:
         return result
 
     for part in unet.modules():
+        if isinstance(part, LowRank):  # which count_weights has counted
+            part.register_forward_hook(sum_of_low_rank)
         if getattr(part, "gradient_checkpointing", False):
             part._gradient_checkpointing_func = block  # type: ignore[assignment]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):

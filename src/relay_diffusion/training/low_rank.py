@@ -37,9 +37,10 @@ class LowRank(nn.Module):
             nearest, up = factors(difference, rank)
             # A pair of which both are zero would never get a gradient.
             down = torch.where(up.any(0)[:, None], nearest, down)
-        # What a decomposition leaves open, signs for one, each machine may choose in its own way.
-        self.down = nn.Parameter(distributed.of_main(down))
-        self.up = nn.Parameter(distributed.of_main(up))
+        if not weight.is_meta:
+            # What a decomposition leaves open, signs for one, each machine may choose in its way.
+            down, up = distributed.of_main(down), distributed.of_main(up)
+        self.down, self.up = nn.Parameter(down), nn.Parameter(up)
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight + (self.up @ self.down).view_as(weight)
@@ -57,8 +58,10 @@ def constrain(module: nn.Module, of: Mapping[str, Tensor], rank: int) -> None:
         layer.weight = nn.Parameter(own.clone(), requires_grad=False)
         before = type(layer)
         parametrize.register_parametrization(layer, "weight", difference)
-        # Each layer has got a class of its own by now, all alike; layers of one class are what a
-        # compiler takes for the same, so that alike blocks are compiled once.
+        # Each layer has got a class of its own by now, all alike but for the layer that
+        # ``parametrize.cached`` and ``remove_parametrizations`` would find, which must not be used
+        # here. Layers of one class are what a compiler takes for the same, so that alike blocks are
+        # compiled once.
         layer.__class__ = _CONSTRAINED.setdefault(before, type(layer))
 
 

@@ -299,7 +299,7 @@ def _open(cls: Any, path: str, where: str) -> Any:
     config = _read_config(path, where)
     try:
         blank = described(cls, config, Path(path) / "config.json")
-        if not _on_meta() and is_difference(Path(path)):
+        if not _on_meta() and cls is UNet2DConditionModel and is_difference(Path(path)):
             return open_unet(Path(path), torch.float32)
         if not _on_meta() and any(Path(path).glob("*.safetensors")):
             check_stored(Path(path), blank)

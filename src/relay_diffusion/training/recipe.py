@@ -185,6 +185,12 @@ class Recipe:
                 f"must divide data.batch_size, which is {self.data.batch_size}"
             )
 
+        if self.model.rank and not isinstance(self, DenoisingRecipe):
+            raise RelayError(
+                f"model.rank is of a UNet's difference, and {self.run.objective} trains no UNet by "
+                "it: leave it out"
+            )
+
     @property
     def folder(self) -> Path:
         return Path(self.run.out) / self.run.name

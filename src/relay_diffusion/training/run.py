@@ -140,8 +140,9 @@ def summary(recipe: Recipe) -> str:
         for name, module in networks.modules().items():
             lines.append(f"# {name:14} {num_parameters(module):15,} parameters")
         if isinstance(recipe, DenoisingRecipe) and recipe.lora:
-            adapter = sum(p.numel() for p in networks.unet.parameters() if p.requires_grad)
-            lines.append(f"# {'of them learn':14} {adapter:15,}, the adapter of the unet")
+            lines.append(_learning(networks.unet, "the adapter of the unet"))
+        elif recipe.model.rank:
+            lines.append(_learning(networks.unet, f"of the unet, at rank {recipe.model.rank}"))
         needs = estimate(recipe, networks) if isinstance(recipe, DenoisingRecipe) else None
         weights = needs.weights if needs else count_weights(recipe, networks)
         lines += describe(recipe, weights, needs)
@@ -162,6 +163,11 @@ def summary(recipe: Recipe) -> str:
     )
     lines.append(f"# to {recipe.folder}")
     return "\n".join(lines)
+
+
+def _learning(unet: Any, what: str) -> str:
+    number = sum(p.numel() for p in unet.parameters() if p.requires_grad)
+    return f"# {'of them learn':14} {number:15,}, {what}"
 
 
 def _tokenizer(recipe: Recipe, needed: bool = True) -> Any:

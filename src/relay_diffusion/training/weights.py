@@ -17,6 +17,7 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import part_folder
 from relay_diffusion.models.low_rank import pays
 from relay_diffusion.models.registry import resolve
+from relay_diffusion.training.low_rank import LowRank
 from relay_diffusion.training.networks import (
     Networks,
     build_text_encoder,
@@ -46,7 +47,8 @@ class Weights:
     Attributes:
         learning: how many numbers learn.
         fixed_bytes: of those that stay as they are, in the precision that they are kept in, in
-            networks that each device has whole.
+            networks that each device has whole; and of the sums of weights and what is learned of
+            low rank, which a pass makes.
         shared_bytes: the same in networks that are shared out as what learns is.
         shared_halves: of these, what is in half precision: several processes shard weights of one
             precision only, and keep it in float32.
@@ -115,6 +117,9 @@ def count_weights(recipe: Recipe, networks: Networks) -> Weights:
             shared_halves += num_bytes if parameter.element_size() == 2 else 0
     if isinstance(recipe, UpscalingRecipe) and recipe.objective.redraw:
         fixed_bytes += redraw_bytes(recipe.objective.redraw, recipe.run.dtype == "bfloat16")
+    parts = [part for module in trained.values() for part in module.modules()]
+    sums = [part for part in parts if isinstance(part, LowRank)]
+    fixed_bytes += sum(4 * len(part.up) * part.down.shape[1] for part in sums)
     whole_gradients = recipe.optimizer.accumulate > 1
     return Weights(learning, fixed_bytes, shared_bytes, shared_halves, whole_gradients)
 
