@@ -17,7 +17,9 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.entries import Entry
 from relay_diffusion.evaluation.painters import Where
 from relay_diffusion.evaluation.run import _asked
-from relay_diffusion.models.folder import BEGUN_AS, RELAY_NOTE, STUDENT_NOTE
+from relay_diffusion.models.folder import LOW_RANK_NOTE, STUDENT_NOTE
+from relay_diffusion.models.hashes import network_hash
+from relay_diffusion.models.low_rank import LOW_RANK_FILE
 from relay_diffusion.pipelines.assemble import assemble, distilled_defaults
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
@@ -139,7 +141,7 @@ def test_students_can_be_stored_as_differences(
     # Those of another teacher are refused before anything is made.
     told = tmp_path / "students" / STUDENT_NOTE
     told.write_text(json.dumps({"teacher": "0" * 64}))
-    with pytest.raises(RelayError, match="was distilled from another network than"):
+    with pytest.raises(RelayError, match="was made of another network than"):
         assemble(tmp_path / "wrong", **parts, shares="../full", rank=2, **settings)
     assert not (tmp_path / "wrong").exists()
 
@@ -159,7 +161,13 @@ def test_a_relay_stage_can_be_stored_as_its_difference_from_the_base_stage(
     run = tmp_path / "run"
     relay.save_pretrained(run / "relay_unet")
     out = tmp_path / "out"
-    assemble(out, **parts, relay_unet=run / "relay_unet", dtype=torch.float32, rank=2)
+    # No more is stored than was learned.
+    (run / LOW_RANK_NOTE).write_text(
+        json.dumps({"rank": 2, "of": network_hash(parts["base_unet"])})
+    )
+    assemble(out, **parts, relay_unet=run / "relay_unet", dtype=torch.float32, rank=4)
+    stored = load_file(out / "relay_unet" / LOW_RANK_FILE)
+    assert {len(tensor) for name, tensor in stored.items() if name.endswith(".lora_A")} == {2}
     assert not list((out / "relay_unet").glob("diffusion_pytorch_model*"))
     assert list((out / "base_unet").glob("diffusion_pytorch_model*"))
     opened = RelayPipeline.from_pretrained(out, dtype=torch.float32).relay_unet.state_dict()
@@ -171,13 +179,13 @@ def test_a_relay_stage_can_be_stored_as_its_difference_from_the_base_stage(
     copied = load_file(again / "relay_unet" / "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(copied[name], weight) for name, weight in opened.items())
 
-    (run / RELAY_NOTE).write_text(json.dumps({BEGUN_AS: "0" * 64}))
-    with pytest.raises(RelayError, match="began as another network than"):
+    (run / LOW_RANK_NOTE).write_text(json.dumps({"rank": 2, "of": "0" * 64}))
+    with pytest.raises(RelayError, match="was made of another network than"):
         assemble(tmp_path / "wrong", **parts, relay_unet=run / "relay_unet", rank=2)
-    (run / RELAY_NOTE).unlink()
+    (run / LOW_RANK_NOTE).unlink()
     config = run / "relay_unet" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "block_out_channels": [8, 8]}))
-    with pytest.raises(RelayError, match=r"is of widths \[8, 8\] and .* its difference"):
+    with pytest.raises(RelayError, match="was made of another network than"):
         assemble(tmp_path / "wrong", **parts, relay_unet=run / "relay_unet", rank=2)
     assert not (tmp_path / "wrong").exists()
 

@@ -17,6 +17,7 @@ from tiny_training import CPU, Squares
 from relay_diffusion.diffusion import NoiseSchedule
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.denoiser import Denoiser
+from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.low_rank import pays, write_low_rank
 from relay_diffusion.training.distilling import distill
 from relay_diffusion.training.draws import Draws
@@ -75,6 +76,8 @@ def test_a_student_of_low_rank_stays_so_through_all_rounds(teacher: Path, stage:
         assert sum(p.numel() for p in frozen) > 0.5 * sum(p.numel() for p in of.values())
         assert train(recipe, objective, CPU)
         made = recipe.folder / "export" / f"{stage}_unet"
+        told = json.loads((made.parent / "low_rank.json").read_text())
+        assert told == {"rank": 2, "of": network_hash(teacher / f"{stage}_unet")}
         weights = UNet2DConditionModel.from_pretrained(made).float().state_dict()
         moved = 0
         for name, own in of.items():

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny_training import CPU, TEXT_ENCODER, UNET, Squares, tokenizer
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.folder import BEGUN_AS, RELAY_NOTE
+from relay_diffusion.models.folder import LOW_RANK_NOTE
 from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.low_rank import pays
 from relay_diffusion.training.build import networks_of, objective_of
@@ -107,8 +107,8 @@ def test_a_stage_of_low_rank_learns_a_difference_of_that_rank(starting_point: Pa
     assert max(ranks) == 2
     exported = load_file(read.folder / "export/relay_unet/diffusion_pytorch_model.safetensors")
     assert exported.keys() == base.keys()
-    note = json.loads((read.folder / "export" / RELAY_NOTE).read_text())
-    assert note[BEGUN_AS] == network_hash(starting_point / "base_unet")
+    note = json.loads((read.folder / "export" / LOW_RANK_NOTE).read_text())
+    assert note == {"rank": 2, "of": network_hash(starting_point / "base_unet")}
 
 
 def test_low_rank_is_counted_with_the_weights_and_not_with_each_sample(

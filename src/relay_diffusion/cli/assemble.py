@@ -45,7 +45,6 @@ def assemble(
     from relay_diffusion.data.scenes.world import World
     from relay_diffusion.errors import RelayError
     from relay_diffusion.models.folder import (
-        BEGUN_AS,
         RELAY_NOTE,
         part_folder,
         read_index,
@@ -79,7 +78,6 @@ def assemble(
         config.setdefault("known_words", sorted(words_of(World.by_name(world))))
         config = {"world": world, "expander": "scenes", **config}
     trained = read_note(relay, RELAY_NOTE)
-    trained.pop(BEGUN_AS, None)  # which is no argument of a cascade
     config = {**trained, **config}
     # Students come without, and share it.
     own: dict[str, Any] = {

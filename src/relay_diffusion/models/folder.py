@@ -42,11 +42,11 @@ def max_tokens_of(index: Mapping[str, Any]) -> int:
 
 
 RELAY_NOTE = "relay.json"
-"""In the export folder of a relay stage: arguments of a cascade that it was trained for, and
-``BEGUN_AS``."""
+"""In the export folder of a relay stage: arguments of a cascade that it was trained for."""
 
-BEGUN_AS = "begun_as"
-"""The hash of the network that a relay stage is a difference of low rank from, if it is one."""
+LOW_RANK_NOTE = "low_rank.json"
+"""In the export folder of a stage that learned within a difference of low rank: its "rank", and the
+hash of the network that it is "of"."""
 
 STUDENT_NOTE = "distilled.json"
 """In the export folder of a student: what it was distilled from, and for which use."""

@@ -15,8 +15,7 @@ from transformers import AutoTokenizer, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import (
-    BEGUN_AS,
-    RELAY_NOTE,
+    LOW_RANK_NOTE,
     STUDENT_NOTE,
     part_folder,
     read_json,
@@ -62,13 +61,13 @@ def assemble(
         dtype: of the stored weights.
         rank: above 0, UNets are stored as differences of that rank (``models/low_rank.py``): both
             from those of ``shares``, as students of that cascade should be, or, without it, the
-            relay stage from the base stage, which it should have begun as.
+            relay stage from the base stage, which it should have begun as. One that learned within
+            a lower rank is stored at that.
         config: as ``RelayPipeline.__init__`` takes it: base_size, relay_start, ...
     Returns: the cascade, in ``dtype``, its UNets as they were given.
     Raises: RelayError if ``out`` holds something already, a part is missing, a student is of
-        another prediction type or teacher, the relay stage that would be stored as a difference is
-        of another size than the base stage, or the defaults in ``config`` are none that a call
-        would take.
+        another prediction type, a network that would be stored as a difference was made of another
+        one, or the defaults in ``config`` are none that a call would take.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RelayError(f"{out} exists already: give a new folder, or remove it")
@@ -89,9 +88,10 @@ def assemble(
     for folder in (base_unet, relay_unet):
         _insist_on_prediction(folder, prediction_type)
     if rank and shares:
-        _insist_on_teachers(owner, base_unet=base_unet, relay_unet=relay_unet)
+        for part in UNETS:
+            _insist_on_origin(folders[part], part_folder(owner, part))
     elif rank:
-        _insist_on_beginning(base_unet, relay_unet)
+        _insist_on_origin(relay_unet, base_unet)
     vae_class = VAES[read_json(folders["vae"], folders["vae"] / "config.json")["_class_name"]]
     pipe = RelayPipeline(
         text_encoder=T5EncoderModel.from_pretrained(folders["text_encoder"], dtype=dtype),
@@ -109,7 +109,8 @@ def assemble(
         shutil.rmtree(out / part)
     for part in (UNETS if shares else UNETS[1:]) if rank else ():
         of = part_folder(owner, part) if shares else out / UNETS[0]
-        kept = write_low_rank(out / part, getattr(pipe, part), of, rank)
+        learned = read_note(folders[part].parent, LOW_RANK_NOTE).get("rank", rank)
+        kept = write_low_rank(out / part, getattr(pipe, part), of, min(rank, learned))
         if kept < 0.95:
             log.warning("%s: rank %d keeps %.0f%% of the difference", part, rank, 100 * kept)
         for file in (out / part).glob("diffusion_pytorch_model*"):
@@ -134,32 +135,17 @@ def _insist_on_prediction(student: Path, prediction_type: str) -> None:
         )
 
 
-def _insist_on_beginning(base: Path, relay: Path) -> None:
-    """Raise RelayError for a relay stage that did not, or cannot, begin as the base stage."""
-    begun = read_note(relay.parent, RELAY_NOTE).get(BEGUN_AS)
-    if begun not in (None, network_hash(base)):
+def _insist_on_origin(unet: Path, of: Path) -> None:
+    """Raise RelayError for a network that was not, or cannot have been, made of another."""
+    told = read_note(unet.parent, LOW_RANK_NOTE).get("of")
+    told = told or read_note(unet.parent, STUDENT_NOTE).get("teacher")
+    widths = [read_json(f, f / "config.json").get("block_out_channels") for f in (unet, of)]
+    if told not in (None, network_hash(of)) or widths[0] != widths[1]:
         raise RelayError(
-            f"{relay} began as another network than {base}, so that its difference is of no low "
-            "rank: give that one as the base stage, or leave the rank out"
+            f"{unet} was made of another network than {of}, so that their difference is of no low "
+            "rank: name the cascade that has that one (--shares), or, of a relay stage, that base "
+            "stage (--base), or leave the rank out"
         )
-    widths = [read_json(f, f / "config.json").get("block_out_channels") for f in (base, relay)]
-    if widths[0] != widths[1]:
-        raise RelayError(
-            f"{relay} is of widths {widths[1]} and {base} of {widths[0]}, so that its difference "
-            "from it saves nothing: leave the rank out, or name a cascade with both, --shares"
-        )
-
-
-def _insist_on_teachers(owner: Path, **students: Path) -> None:
-    """Raise RelayError for a student of another network than the one in ``owner``."""
-    for part, folder in students.items():
-        teacher = part_folder(owner, part)
-        wanted = read_note(folder.parent, STUDENT_NOTE).get("teacher")
-        if wanted not in (None, network_hash(teacher)):
-            raise RelayError(
-                f"{folder} was distilled from another network than {teacher}: share with the "
-                "cascade that was its teacher, or leave the rank out"
-            )
 
 
 def distilled_defaults(

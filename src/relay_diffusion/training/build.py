@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.lora import write_adapter
 from relay_diffusion.training import distributed
 from relay_diffusion.training.autoencoder import autoencoder
@@ -17,7 +18,7 @@ from relay_diffusion.training.cascade import STAGES
 from relay_diffusion.training.denoising import base, freeze
 from relay_diffusion.training.feed import Source
 from relay_diffusion.training.lora import add_adapter
-from relay_diffusion.training.low_rank import constrain
+from relay_diffusion.training.low_rank import constrain, write_rank
 from relay_diffusion.training.networks import Networks, build_networks, place
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.recipe import (
@@ -25,6 +26,7 @@ from relay_diffusion.training.recipe import (
     BaseRecipe,
     ConcatRecipe,
     DenoisingRecipe,
+    Model,
     Recipe,
     RelayRecipe,
     TextRecipe,
@@ -81,6 +83,8 @@ def objective_of(
 ) -> Objective:
     """Put the networks on ``device`` and make the recipe's objective of them."""
     objective = _objective(recipe, networks, source, device)
+    if recipe.model.rank:
+        return _saying_its_rank(objective, recipe.model)
     if not (isinstance(recipe, DenoisingRecipe) and recipe.lora):
         return objective
 
@@ -102,6 +106,17 @@ def objective_of(
         fixed={},
         frozen={"text_encoder": networks.text_encoder},
     )
+
+
+def _saying_its_rank(objective: Objective, model: Model) -> Objective:
+    begun_as = network_hash(Path(str(model.init_from.get("unet", model.unet))))
+
+    def export(folder: Path) -> None:
+        objective.export(folder)
+        if distributed.is_main():
+            write_rank(folder, model.rank, begun_as)
+
+    return replace(objective, export=export)
 
 
 def _objective(

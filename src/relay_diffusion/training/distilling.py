@@ -28,7 +28,7 @@ from relay_diffusion.training.denoising import freeze
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, as_in_training
 from relay_diffusion.training.latents import context_of, prepared
-from relay_diffusion.training.low_rank import constrain
+from relay_diffusion.training.low_rank import constrain, write_rank
 from relay_diffusion.training.matching import matching
 from relay_diffusion.training.networks import (
     Networks,
@@ -150,6 +150,8 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
             if relays:
                 made["start"] = settings.start
             (out / STUDENT_NOTE).write_text(json.dumps(made, indent=2) + "\n")
+            if settings.rank:
+                write_rank(out, settings.rank, first_hash)
 
     return Objective(
         trained=trained,

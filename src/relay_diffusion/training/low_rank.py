@@ -6,13 +6,16 @@ batches that costs a product of two thin matrices, where an adapter would cost a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from relay_diffusion.models.folder import LOW_RANK_NOTE
 from relay_diffusion.models.low_rank import factors, pays
 from relay_diffusion.training import distributed
 
@@ -63,6 +66,14 @@ def constrain(module: nn.Module, of: Mapping[str, Tensor], rank: int) -> None:
         # here. Layers of one class are what a compiler takes for the same, so that alike blocks are
         # compiled once.
         layer.__class__ = _CONSTRAINED.setdefault(before, type(layer))
+
+
+def write_rank(export: Path, rank: int, of: str) -> None:
+    """Say in an export folder what ``relay assemble`` may store it as.
+
+    Args: of: hash of the network that it is the difference from.
+    """
+    (export / LOW_RANK_NOTE).write_text(json.dumps({"rank": rank, "of": of}) + "\n")
 
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

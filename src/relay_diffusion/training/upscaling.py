@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from relay_diffusion.diffusion import base_loss, relay_loss
 from relay_diffusion.models.denoiser import Denoiser
-from relay_diffusion.models.folder import BEGUN_AS, RELAY_NOTE
-from relay_diffusion.models.hashes import network_hash
+from relay_diffusion.models.folder import RELAY_NOTE
 from relay_diffusion.training.cached import check_prepared
 from relay_diffusion.training.denoising import (
     SampleLoss,
@@ -59,13 +57,7 @@ def relay(
         objective.export(folder)
         if is_main():
             # What a cascade of it has to know (cli/assemble.py).
-            note: dict[str, Any] = {
-                "relay_blur": settings.blur,
-                "relay_start": [settings.num_relay_train_steps],
-            }
-            if recipe.model.rank:
-                begun = recipe.model.init_from.get("unet", recipe.model.unet)
-                note[BEGUN_AS] = network_hash(Path(str(begun)))
+            note = {"relay_blur": settings.blur, "relay_start": [settings.num_relay_train_steps]}
             (folder / RELAY_NOTE).write_text(json.dumps(note) + "\n")
 
     return replace(objective, export=export)
