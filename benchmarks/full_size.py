@@ -14,8 +14,8 @@ Training: ten steps of ``recipes/full_*.toml``, after ten others, on random pict
 encoded once, as with prepared data; in place of the text encoder, whose embeddings would be
 prepared too, stands one of a single small layer. A step has the samples that one of 64 devices has,
 as many at a time as fit on this one (``optimizer.accumulate``), and its optimiser updates all
-weights, of which one of 64 devices would have a share. MFU is that of the GPU's dense bfloat16 peak
-(``training/throughput.py``). A signal has it write a checkpoint of gigabytes first, as any run
+weights, of which one of 64 devices would have a share. MFU is a share of the GPU's dense bfloat16
+peak (``training/throughput.py``). A signal has it write a checkpoint of gigabytes first, as any run
 does: stop it with SIGKILL.
 
 Tables in Markdown. Memory is that of tensors on a GPU, of the process on a CPU, in 10^9 bytes.
