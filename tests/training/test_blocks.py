@@ -19,7 +19,7 @@ from relay_diffusion.training.low_rank import constrain
 from relay_diffusion.training.networks import build_unet
 
 
-@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_alike_blocks_are_compiled_once(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.compiler.reset()
     counters.clear()

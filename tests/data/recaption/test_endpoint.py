@@ -73,9 +73,9 @@ def test_a_server_that_is_busy_or_broken_for_a_moment_is_asked_again(server: Ser
 def test_the_pace_holds_for_repeated_requests_too(server: Server) -> None:
     server.replies = [(429, "slow down"), (429, "slow down"), (200, described("a picture"))]
     write(server, retries=2, pace=Pace(60 / 0.05))
-    gaps = np.diff(server.times)
-    assert len(gaps) == 2
-    assert gaps.min() > 0.045
+    assert len(server.times) == 3
+    # Of all three: that one arrives late shortens the gap behind it.
+    assert server.times[-1] - server.times[0] > 0.09
 
 
 def test_a_model_that_wants_the_limit_by_its_newer_name_is_asked_so_from_then_on(
