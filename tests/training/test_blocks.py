@@ -48,7 +48,7 @@ def test_a_network_without_blocks_is_compiled_whole() -> None:
     assert network._compiled_call_impl is not None
 
 
-@pytest.mark.slow  # a C++ compiler, for half a minute
+@pytest.mark.long  # a C++ compiler, for a minute and a half
 @pytest.mark.parametrize("kind", ["base", "relay"])
 def test_a_compiled_network_trains_as_a_plain_one(kind: str, tmp_path: Path) -> None:
     def figures(name: str, **run: Any) -> list[dict[str, float]]:

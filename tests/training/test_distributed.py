@@ -87,7 +87,7 @@ def test_two_processes_write_the_adapter_of_one(tmp_path: Path, starting_point: 
     assert_close(written[1], written[0], rtol=2e-3, atol=1e-5)  # half precision
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_learn_the_difference_of_one(tmp_path: Path, starting_point: Path) -> None:
     """Of low rank (``model.rank``), which is counted before anything is built, too."""
     rank = f"rank={starting_point}"
