@@ -118,8 +118,22 @@ def open_low_rank(folder: Path, of: Path, dtype: torch.dtype) -> Any:
 
     Raises: RelayError if it is damaged, or the network in ``of`` is another than it differs from.
     """
-    file = folder / LOW_RANK_FILE
     config = read_json(folder.parent, folder / "config.json")
+    weights = _added(folder, of, dtype)
+    with torch.device("meta"):
+        unet: Any = UNet2DConditionModel.from_config(config)
+    problems = unlike(shapes_of(weights), shapes_of(unet.state_dict()))
+    if problems:
+        raise RelayError(
+            f"{folder / LOW_RANK_FILE} does not fit the config.json beside it; {problems}"
+        )
+    unet.load_state_dict(weights, assign=True)
+    return unet.eval()
+
+
+def _added(folder: Path, of: Path, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights of :func:`open_low_rank`."""
+    file = folder / LOW_RANK_FILE
     difference, metadata = read_safetensors(file)
     made_from = metadata.get("of", "")
     found = network_hash(of)
@@ -128,17 +142,10 @@ def open_low_rank(folder: Path, of: Path, dtype: torch.dtype) -> Any:
             f"{folder} is the difference from a network {made_from[:12] or 'that it does not name'}"
             f", and {of} is {found[:12]}: train from that one, or bring back the other"
         )
-    with torch.device("meta"):
-        unet: Any = UNet2DConditionModel.from_config(config)
     try:
-        weights = with_difference(whole_weights(of), difference, dtype)
+        return with_difference(whole_weights(of), difference, dtype)
     except (KeyError, RuntimeError) as error:
         raise RelayError(f"{file} does not fit the network in {of}: {error}") from error
-    problems = unlike(shapes_of(weights), shapes_of(unet.state_dict()))
-    if problems:
-        raise RelayError(f"{file} does not fit the config.json beside it; {problems}")
-    unet.load_state_dict(weights, assign=True)
-    return unet.eval()
 
 
 def is_difference(folder: Path) -> bool:
@@ -188,11 +195,8 @@ def whole_weights(folder: Path) -> dict[str, Tensor]:
     Raises: RelayError if it has none, or :func:`origin`.
     """
     if is_difference(folder):
-        weights: dict[str, Tensor] = open_low_rank(
-            folder, origin(folder), torch.float32
-        ).state_dict()
-        return weights
-    weights = {}
+        return _added(folder, origin(folder), torch.float32)
+    weights: dict[str, Tensor] = {}
     for file in weight_files(folder):
         weights |= load_file(file)
     if not weights:

@@ -24,7 +24,7 @@ from relay_diffusion.models.folder import (
 )
 from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.lora import UNETS
-from relay_diffusion.models.low_rank import open_unet, write_low_rank
+from relay_diffusion.models.low_rank import open_unet, origin, write_low_rank
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.pipelines.settings import resolve_settings
@@ -87,11 +87,9 @@ def assemble(
             raise RelayError(f"{folder} holds no {' or '.join(VAES)}")
     for folder in (base_unet, relay_unet):
         _insist_on_prediction(folder, prediction_type)
-    if rank and shares:
-        for part in UNETS:
-            _insist_on_origin(folders[part], part_folder(owner, part))
-    elif rank:
-        _insist_on_origin(relay_unet, base_unet)
+    differ = (UNETS if shares else UNETS[1:]) if rank else ()
+    for part in differ:
+        _insist_on_origin(folders[part], part_folder(owner, part) if shares else base_unet)
     vae_class = VAES[read_json(folders["vae"], folders["vae"] / "config.json")["_class_name"]]
     pipe = RelayPipeline(
         text_encoder=T5EncoderModel.from_pretrained(folders["text_encoder"], dtype=dtype),
@@ -107,9 +105,9 @@ def assemble(
     pipe.save_pretrained(out)
     for part in lent:
         shutil.rmtree(out / part)
-    for part in (UNETS if shares else UNETS[1:]) if rank else ():
-        of = part_folder(owner, part) if shares else out / UNETS[0]
+    for part in differ:
         learned = read_note(folders[part].parent, LOW_RANK_NOTE).get("rank", rank)
+        of = origin(out / part)
         kept = write_low_rank(out / part, getattr(pipe, part), of, min(rank, learned))
         if kept < 0.95:
             log.warning("%s: rank %d keeps %.0f%% of the difference", part, rank, 100 * kept)

@@ -56,25 +56,25 @@ def networks_of(recipe: Recipe, tokenizer: Any) -> Networks:
     With ``lora``, those that do not learn are kept in the precision that the run computes in.
     """
     torch.manual_seed(recipe.run.seed)
+    lora = recipe.lora if isinstance(recipe, DenoisingRecipe) else None
     # An adapter would not learn to read what its network has never read.
-    adapter = isinstance(recipe, DenoisingRecipe) and recipe.lora is not None
-    networks = build_networks(recipe.model, recipe.run.objective, tokenizer, widen=not adapter)
-    if isinstance(recipe, DenoisingRecipe) and (recipe.lora or recipe.model.rank):
-        if not (isinstance(recipe.model.unet, str) or "unet" in recipe.model.init_from):
-            raise RelayError(
-                f"{'lora' if recipe.lora else 'model.rank'} is for a network that has been "
-                'trained: name its cascade in model.cascade, such as "starter"'
-            )
-        if recipe.model.rank:
-            constrain(networks.unet, networks.unet.state_dict(), recipe.model.rank)
-    if isinstance(recipe, DenoisingRecipe) and recipe.lora:
+    networks = build_networks(recipe.model, recipe.run.objective, tokenizer, widen=not lora)
+    begins = isinstance(recipe.model.unet, str) or "unet" in recipe.model.init_from
+    if (lora or recipe.model.rank) and not begins:
+        raise RelayError(
+            f"{'lora' if lora else 'model.rank'} is for a network that has been trained: "
+            'name its cascade in model.cascade, such as "starter"'
+        )
+    if recipe.model.rank:
+        constrain(networks.unet, networks.unet.state_dict(), recipe.model.rank)
+    if lora:
         # Several processes shard weights of one precision only.
         half = recipe.run.dtype == "bfloat16" and distributed.world_size() == 1
         dtype = torch.bfloat16 if half else torch.float32
         for module in (networks.unet, networks.text_encoder):
             nn.Module.to(module, dtype)  # diffusers' own warns of nothing
             freeze(module)
-        add_adapter(networks.unet, recipe.lora)
+        add_adapter(networks.unet, lora)
     return networks
 
 
@@ -109,7 +109,9 @@ def objective_of(
 
 
 def _saying_its_rank(objective: Objective, model: Model) -> Objective:
-    begun_as = network_hash(Path(str(model.init_from.get("unet", model.unet))))
+    begun_as = ""
+    if distributed.is_main():  # gigabytes are read, and one process writes it down
+        begun_as = network_hash(Path(str(model.init_from.get("unet", model.unet))))
 
     def export(folder: Path) -> None:
         objective.export(folder)

@@ -35,12 +35,12 @@ class LowRank(nn.Module):
         down = torch.empty(rank, columns, device=weight.device)
         nn.init.kaiming_uniform_(down, a=5**0.5)
         up = torch.zeros(rows, rank, device=weight.device)
-        difference = wanted - weight
-        if not difference.is_meta and difference.any():
-            nearest, up = factors(difference, rank)
-            # A pair of which both are zero would never get a gradient.
-            down = torch.where(up.any(0)[:, None], nearest, down)
         if not weight.is_meta:
+            difference = wanted - weight
+            if difference.any():
+                nearest, up = factors(difference, rank)
+                # A pair of which both are zero would never get a gradient.
+                down = torch.where(up.any(0)[:, None], nearest, down)
             # What a decomposition leaves open, signs for one, each machine may choose in its way.
             down, up = distributed.of_main(down), distributed.of_main(up)
         self.down, self.up = nn.Parameter(down), nn.Parameter(up)

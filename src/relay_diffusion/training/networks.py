@@ -299,14 +299,14 @@ def _open(cls: Any, path: str, where: str) -> Any:
     config = _read_config(path, where)
     try:
         blank = described(cls, config, Path(path) / "config.json")
-        if not _on_meta() and cls is UNet2DConditionModel and is_difference(Path(path)):
+        if _on_meta():
+            return blank
+        if cls is UNet2DConditionModel and is_difference(Path(path)):
             return open_unet(Path(path), torch.float32)
-        if not _on_meta() and any(Path(path).glob("*.safetensors")):
+        if any(Path(path).glob("*.safetensors")):
             check_stored(Path(path), blank)
     except RelayError as error:
         raise RelayError(f"{where}: {error}") from error
-    if _on_meta():
-        return blank
     try:
         return cls.from_pretrained(path).float()
     except (OSError, RuntimeError, ValueError) as error:
