@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderDC, UNet2DConditionModel
+from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 
@@ -319,6 +319,35 @@ def test_solver_and_eta_reach_both_samplers(
         ("sample_base", "euler", 0.0),
         ("sample_relay", "euler", 0.0),
     ]
+
+
+def test_another_scheduler_is_told_to_have_no_effect(
+    cascade: RelayPipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = cascade(PROMPT, generator=generators(0), output_type="pt").images
+    assert not caplog.messages
+    other = DPMSolverMultistepScheduler.from_config(cascade.scheduler.config)
+    monkeypatch.setattr(cascade, "scheduler", other)
+    again = cascade(PROMPT, generator=generators(0), output_type="pt").images
+    assert torch.equal(again, first)
+    (line,) = caplog.messages
+    assert "DPMSolverMultistepScheduler does not sample" in line
+    assert "solver= (euler or multistep)" in line
+
+
+@pytest.mark.parametrize(
+    "options", [{"use_karras_sigmas": True}, {"final_sigmas_type": "sigma_min"}]
+)
+def test_a_scheduler_with_noise_levels_of_its_own_is_refused(
+    cascade: RelayPipeline, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    config = cascade.scheduler.config
+    other = DPMSolverMultistepScheduler.from_config(
+        config, algorithm_type="sde-dpmsolver++", **options
+    )
+    monkeypatch.setattr(cascade, "scheduler", other)
+    with pytest.raises(RelayError, match=f"{next(iter(options))} makes another noise schedule"):
+        cascade(PROMPT)
 
 
 def test_low_memory_has_the_vae_in_tiles_and_one_picture_at_a_time() -> None:

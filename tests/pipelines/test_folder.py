@@ -249,6 +249,8 @@ def test_another_pipeline_is_no_cascade(broken: Path) -> None:
     ("change", "complaint"),
     [
         ({"beta_schedule": "linear"}, "beta_schedule 'linear'"),
+        ({"trained_betas": [0.1] * 1000}, "trained_betas makes another noise schedule"),
+        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr makes another"),
         ({"prediction_type": "sample"}, "prediction_type 'sample'"),
         ({"num_train_timesteps": 500}, "num_train_timesteps 500"),
     ],

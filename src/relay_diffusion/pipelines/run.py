@@ -73,7 +73,7 @@ class Run:
         shapes = [(channels, height // factor, width // factor) for height, width in sizes]
         generators = split_generators(generator, len(text[0]))
         noise = StageNoise(latents, generators, shapes, text[0].device)
-        schedule = schedule_of(pipe.scheduler.config)
+        schedule = schedule_of(pipe.scheduler)
         return cls(pipe, schedule, text[0], text[1], settings, noise, watch)
 
     def base(self, size: Size, x: Tensor | None = None, strength: float = 1.0) -> Tensor:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
+from diffusers import DDIMScheduler
+
 from relay_diffusion.diffusion import Blur, NoiseSchedule, Solver
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import relay_blur_of
@@ -13,6 +15,19 @@ from relay_diffusion.pipelines.notices import warn_once
 
 NUM_TRAIN_STEPS = 1000
 """Length of the noise schedule, of which start levels and steps are indices."""
+
+OTHER_SIGMAS = (
+    "trained_betas",
+    "rescale_betas_zero_snr",
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "use_flow_sigmas",
+    "use_lu_lambdas",
+    "sigma_min",
+    "sigma_max",
+)
+"""What in a scheduler's config, if set, has diffusers sample at other noise levels."""
 
 STRENGTH = 0.6
 """Of image to image: the share of the base stage's steps that is run where nothing is said."""
@@ -154,16 +169,26 @@ def warn_of_untrained_use(config: Mapping[str, Any], stage: str, settings: Setti
             )
 
 
-def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:
-    """The noise schedule that a diffusers scheduler's config describes.
+def schedule_of(scheduler: Any) -> NoiseSchedule:
+    """The noise schedule that the config of a diffusers scheduler describes. Its class is another
+    matter: a solver of this project runs in its place, which is said where it looks chosen.
 
-    Raises: RelayError if it is another than the one this project is written for.
+    Raises: RelayError if it is another schedule than the one this project is written for.
     """
+    config = scheduler.config
     kind = config.get("beta_schedule")
-    if kind != "scaled_linear" or config.get("rescale_betas_zero_snr"):
+    if kind != "scaled_linear":
         raise RelayError(
-            f"scheduler: beta_schedule {kind!r} or rescale_betas_zero_snr is not supported; "
-            "the relay cascade runs on scaled_linear"
+            f"scheduler: beta_schedule {kind!r} is not supported; the relay cascade runs on "
+            "scaled_linear"
+        )
+    others = [name for name in OTHER_SIGMAS if config.get(name) not in (None, False)]
+    if config.get("final_sigmas_type", "zero") != "zero":
+        others.append("final_sigmas_type")
+    if others:
+        raise RelayError(
+            f"scheduler: {', '.join(others)} makes another noise schedule, which no network of a "
+            "relay cascade knows; leave it out"
         )
     if config.get("num_train_timesteps") != NUM_TRAIN_STEPS:
         raise RelayError(
@@ -174,5 +199,10 @@ def schedule_of(config: Mapping[str, Any]) -> NoiseSchedule:
         raise RelayError(
             f"scheduler: prediction_type {config.get('prediction_type')!r}; allowed is epsilon or "
             "v_prediction"
+        )
+    if not isinstance(scheduler, DDIMScheduler):
+        warn_once(
+            f"{type(scheduler).__name__} does not sample: a cascade has solvers of its own, chosen "
+            f"by solver= ({' or '.join(get_args(Solver))})"
         )
     return NoiseSchedule.scaled_linear(config["beta_start"], config["beta_end"], NUM_TRAIN_STEPS)
