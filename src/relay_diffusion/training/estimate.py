@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.denoiser import whole_text
 from relay_diffusion.training.activations import checkpoint_activations
 from relay_diffusion.training.low_rank import LowRank
@@ -47,7 +48,7 @@ def estimate(recipe: DenoisingRecipe, networks: Networks) -> Estimate:
         inputs = _inputs(recipe, networks)
         forward = lambda: _denoise(networks, inputs)  # noqa: E731
         passes = training_flops(forward, trained_modules(recipe, networks))
-        encoding = training_flops(lambda: networks.vae.encode(inputs["x"]), {})
+        encoding = training_flops(lambda: encode(networks.vae, inputs["x"]), {})
     pictures = 1 if isinstance(recipe, BaseRecipe) else 2  # with the low-resolution one
     if recipe.data.source == "prepared":
         pictures = 0

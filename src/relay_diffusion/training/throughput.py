@@ -6,16 +6,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 PEAKS = {
-    # Dense bfloat16, in FLOP/s, from the makers' data sheets.
+    # Dense bfloat16, in FLOP/s, from the makers' data sheets. The first that is in a name counts.
     "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
     "H100": 989e12,
+    "H200 NVL": 835e12,
     "H200": 989e12,
+    "GH200": 989e12,
+    "B200": 2250e12,
     "A100": 312e12,
     "L40S": 362e12,
+    "L40": 181e12,
     "L4": 121e12,
     "4090": 165e12,
     "3090": 71e12,
@@ -31,50 +38,57 @@ def peak_flops(device: torch.device) -> float | None:
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
-def training_flops(forward: Callable[[], Any], trained: Mapping[str, nn.Module]) -> int:
+def training_flops(forward: Callable[[], Tensor], trained: Mapping[str, nn.Module]) -> int:
     """Operations of a training pass, a multiplication and an addition counting as two.
 
-        3 F_trained + F_rest
+        F (1 + number of operands with a gradient)
 
-    of the forward pass: the backward pass through a network that learns costs twice its forward
-    one (arXiv:2001.08361, section 2.1), the others have none. What activation checkpointing does
-    again is not counted, so the share of the peak is of useful work (MFU, arXiv:2204.02311).
+    of each product with F operations in the forward pass, its operands being a weight and an input,
+    or two inputs: thrice the forward pass for most (arXiv:2001.08361, section 2.1), twice for what
+    reads data or a frozen text encoder, or passes a gradient through frozen weights; attention as
+    the two products that it is. What activation checkpointing or a fused kernel does again is not
+    counted, so the share of the peak is of useful work (MFU, arXiv:2204.02311).
 
-    Args: forward, run once, without gradients.
+    Args:
+        forward: is run once. If its result has a gradient, so is its backward pass, which FSDP
+            waits for; gradients are dropped.
+        trained: modules that are in training mode, if they learn, afterwards.
     """
-    inside = depth = before = 0
-
-    def enter(*_: Any) -> None:
-        nonlocal depth, before
-        if depth == 0:
-            before = counter.get_total_flops()
-        depth += 1
-
-    def leave(*_: Any) -> None:
-        nonlocal depth, inside
-        depth -= 1
-        if depth == 0:
-            inside += counter.get_total_flops() - before
-
-    # On all parts: an autoencoder is not called as a whole.
-    learning = [
-        part
-        for module in trained.values()
-        if any(p.requires_grad for p in module.parameters())
-        for part in module.modules()
-    ]
-    hooks = [part.register_forward_pre_hook(enter) for part in learning]
-    hooks += [part.register_forward_hook(leave) for part in learning]
     for module in trained.values():
         module.eval()  # which leaves buffers as they are
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            forward()
+        with torch.enable_grad():
+            with FlopCounterMode(display=False) as counter, _BackwardFlops(counter) as backward:
+                result = forward()
+            if result.requires_grad:
+                result.sum().backward()
     finally:
         into_training(trained)
-        for hook in hooks:
-            hook.remove()
-    return int(counter.get_total_flops() + 2 * inside)
+        for module in trained.values():
+            module.zero_grad(set_to_none=True)
+    return int(counter.get_total_flops() + backward.flops)
+
+
+class _BackwardFlops(TorchFunctionMode):
+    """What the backward pass of functions, while this is entered, will cost."""
+
+    def __init__(self, counter: FlopCounterMode) -> None:
+        super().__init__()
+        self.counter = counter
+        self.flops = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        before = self.counter.get_total_flops()
+        result = func(*args, **(kwargs or {}))
+        flops = self.counter.get_total_flops() - before
+        if flops and torch.is_grad_enabled():
+            operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+            # Biases have none of the products; of attention, two of three operands make both.
+            learning = sum(x.requires_grad for x in operands if x.ndim > 1)
+            self.flops += flops * min(learning, 2)
+        return result
 
 
 def into_training(trained: Mapping[str, nn.Module]) -> None:
