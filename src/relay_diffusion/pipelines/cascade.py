@@ -11,6 +11,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.pipelines.in_progress import InProgress
 from relay_diffusion.pipelines.lora import AdaptedComponents
 from relay_diffusion.pipelines.noise import Generators, Latents, split_generators
 from relay_diffusion.pipelines.pictures import (
@@ -44,7 +45,7 @@ class RelayPipelineOutput(BaseOutput):
     prompts: list[str] | None = None
 
 
-class RelayPipeline(AdaptedComponents):
+class RelayPipeline(InProgress, AdaptedComponents):
     """Text to image by relay diffusion, as in CogView3 (arXiv:2403.05121).
 
     The base stage makes a small picture. For each doubling the picture is enlarged bilinearly,
@@ -109,8 +110,10 @@ class RelayPipeline(AdaptedComponents):
             callback_on_step_end: called as ``(pipe, step, t, kwargs)`` after each step, t being the
                 training index; kwargs has "stage" (0 is the base) and what
                 ``callback_on_step_end_tensor_inputs`` names: "latents", "denoised". It may return
-                {"latents": ...}. Setting ``pipe.interrupt = True`` ends the run after this step
-                with the newest estimate of the clean picture, at the size of that stage.
+                {"latents": ...}. ``pipe.num_timesteps`` is the stage's number of steps; setting
+                ``pipe.guidance_scale`` holds for the rest of the stage, and ``pipe.interrupt =
+                True`` ends the run after this step with the newest estimate of the clean picture,
+                at the size of that stage.
         Raises: RelayError for arguments out of range, and if latents or pixels become NaN.
         """
         check_output_type(output_type)
@@ -138,12 +141,13 @@ class RelayPipeline(AdaptedComponents):
         text = self.encode_prompt(
             prompt, negative_prompt, num_images_per_prompt, prompt_embeds, negative_prompt_embeds
         )
-        watch = WatchOptions(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        self.maybe_free_model_hooks()  # a network sends away only the one before it in its order
+        watch = WatchOptions.of(callback_on_step_end, callback_on_step_end_tensor_inputs)
         run = Run.prepare(self, sizes, text, settings, latents, generator, watch)
         x = None if image is None else cover(to_pixels(image), *sizes[0])
 
         z = run.base(sizes[0], x, strength)
-        self.maybe_free_model_hooks()  # the VAE would send away the network before it in its order
+        self.maybe_free_model_hooks()  # the VAE would send away the relay stage's only
         stages = []
         for stage, size in enumerate(sizes[1:], start=1):
             if self.interrupt:
@@ -208,6 +212,7 @@ class RelayPipeline(AdaptedComponents):
             text = self.encode_prompt(
                 prompts, negative_prompt, 1, prompt_embeds, negative_prompt_embeds
             )
+            self.maybe_free_model_hooks()  # the VAE comes next, not the base stage's network
             if len(x) != len(text[0]):
                 raise RelayError(
                     f"{len(text[0])} prompt_embeds for {len(x)} pictures; give as many"
@@ -221,7 +226,7 @@ class RelayPipeline(AdaptedComponents):
             eta=eta,
             relay_start=strength,
         )
-        watch = WatchOptions(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        watch = WatchOptions.of(callback_on_step_end, callback_on_step_end_tensor_inputs)
         given = [latents] if latents is None or isinstance(latents, Tensor) else latents
         run = Run.prepare(self, sizes, text, settings, [None, *given], generator, watch)
 

@@ -1,0 +1,58 @@
+"""Where memory is short, one network at a time is on the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from accelerate import big_modeling
+from accelerate.hooks import CpuOffload
+from torch import nn
+
+from relay_diffusion.pipelines.cascade import RelayPipeline
+
+from .tiny import tiny_cascade
+
+PARTS = ("text_encoder", "base_unet", "relay_unet", "vae")
+IMAGE = torch.rand(1, 3, 32, 32)
+
+
+@pytest.fixture
+def offloaded() -> RelayPipeline:
+    return tiny_cascade()
+
+
+@pytest.fixture
+def on_device(offloaded: RelayPipeline, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The parts that are on the device whenever one of them runs; offloading as accelerate does it,
+    with a list in the place of a device."""
+    there: list[nn.Module] = []
+    seen: list[list[str]] = []
+
+    class Pretended(CpuOffload):
+        def init_hook(self, module: nn.Module) -> nn.Module:
+            if module in there:
+                there.remove(module)
+            return module
+
+        def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if self.prev_module_hook is not None:
+                self.prev_module_hook.offload()
+            if module not in there:
+                there.append(module)
+            seen.append([part for part in PARTS if getattr(offloaded, part) in there])
+            return args, kwargs
+
+    monkeypatch.setattr(big_modeling, "CpuOffload", Pretended)
+    offloaded.enable_model_cpu_offload(device="cpu")
+    return seen
+
+
+def test_the_text_encoder_is_gone_when_others_come(
+    offloaded: RelayPipeline, on_device: list[list[str]]
+) -> None:
+    offloaded.upscale(IMAGE, "a red fox", negative_prompt="blue", output_type="pt")
+    offloaded("a red fox", image=IMAGE, output_type="pt")
+    assert on_device.count(["text_encoder"]) == 3
+    assert all("text_encoder" not in now for now in on_device if now != ["text_encoder"])
