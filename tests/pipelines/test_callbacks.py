@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback, SDCFGCutoffCallback
 
+from relay_diffusion.errors import RelayError
+from relay_diffusion.models.guidance import guidance_embedding
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
-from .tiny import generators
+from .tiny import generators, record_calls
 
 PROMPT = "a red fox"
 
@@ -42,6 +45,71 @@ def test_the_callback_can_replace_the_latents(cascade: RelayPipeline) -> None:
 
     out = cascade(PROMPT, callback_on_step_end=put, output_type="latent")
     assert torch.equal(out.stages[0], wanted)
+
+
+class Unguided(PipelineCallback):
+    """Diffusers' way to write one: it says which tensors it wants, and from which step on."""
+
+    tensor_inputs: ClassVar = ["latents"]
+
+    def callback_fn(
+        self, pipe: RelayPipeline, step: int, t: int, kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        assert set(kwargs) == {"stage", "latents", "denoised"}
+        if step == int(pipe.num_timesteps * self.config.cutoff_step_ratio):
+            pipe._guidance_scale = 0.0
+        return kwargs
+
+
+class Denoised(Unguided):
+    tensor_inputs: ClassVar = ["denoised"]
+
+
+def test_callbacks_of_diffusers_can_end_the_guidance_of_each_stage(
+    cascade: RelayPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = record_calls(monkeypatch, cascade.base_unet)
+    relay = record_calls(monkeypatch, cascade.relay_unet)
+    cutoff = MultiPipelineCallbacks([Unguided(0.5), Denoised(0.5)])
+    cascade(PROMPT, num_inference_steps=4, num_relay_steps=3, callback_on_step_end=cutoff)
+    assert [len(call["sample"]) for call in base] == [2, 2, 2, 1]
+    assert [len(call["sample"]) for call in relay] == [2, 2, 1]
+
+
+def test_embedded_guidance_follows_a_change_of_scale(
+    distilled: RelayPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = record_calls(monkeypatch, distilled.base_unet)
+
+    def lower(pipe: RelayPipeline, step: int, t: int, kwargs: dict[str, Any]) -> dict[str, Any]:
+        assert pipe.guidance_scale == (3.0 if kwargs["stage"] == 0 and step else 7.5)
+        if kwargs["stage"] == 0:
+            pipe.guidance_scale = 3.0
+        return {}
+
+    distilled(PROMPT, callback_on_step_end=lower)
+    scales = [call["timestep_cond"] for call in calls]
+    expected = [guidance_embedding(torch.tensor([scale]), 16) for scale in (7.5, 3, 3, 3)]
+    assert all(map(torch.equal, scales, expected))
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ({"prompt_embeds": torch.zeros(1)}, "returned prompt_embeds; latents are all"),
+        ({"denoised": torch.zeros(1)}, "returned denoised; latents are all"),
+    ],
+)
+def test_what_a_callback_cannot_change_is_refused(
+    cascade: RelayPipeline, returned: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(RelayError, match=said):
+        cascade(PROMPT, callback_on_step_end=lambda *_: returned)
+
+
+def test_a_callback_for_the_text_of_another_pipeline_is_refused(cascade: RelayPipeline) -> None:
+    with pytest.raises(RelayError, match="has prompt_embeds; allowed is latents, denoised; guid"):
+        cascade(PROMPT, callback_on_step_end=SDCFGCutoffCallback(0.5))
 
 
 def test_an_interrupt_ends_the_run_with_the_estimate_at_hand(cascade: RelayPipeline) -> None:

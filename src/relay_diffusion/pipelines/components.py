@@ -107,7 +107,6 @@ class CascadeComponents(PromptEncoding):
             world=world,
             relay_blur=relay_blur,
         )
-        self._interrupt = False
 
     @classmethod
     def from_pretrained(
@@ -216,15 +215,6 @@ class CascadeComponents(PromptEncoding):
         classifier-free."""
         unets = {"base": self.base_unet, "relay": self.relay_unet}
         return [stage for stage, unet in unets.items() if has_guidance(unet)]
-
-    @property
-    def interrupt(self) -> bool:
-        """Set it from a callback or another thread to end the run after the step in progress."""
-        return self._interrupt
-
-    @interrupt.setter
-    def interrupt(self, value: bool) -> None:
-        self._interrupt = value
 
 
 def cascade_settings() -> list[str]:

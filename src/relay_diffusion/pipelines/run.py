@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -120,7 +120,9 @@ class Run:
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents of pictures, float32. Raises: RelayError where they are not finite."""
-        return self._finite(encode(self.pipe.vae, x), "the latents that the VAE made")
+        z = self._finite(encode(self.pipe.vae, x), "the latents that the VAE made")
+        self.pipe.maybe_free_model_hooks()  # a UNet comes next, which would not send the VAE away
+        return z
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures of latents, float32, clamped to [-1, 1]. Raises: as ``encode``."""
@@ -141,13 +143,14 @@ class Run:
             raise RelayError(f"this cascade was opened without its {kind}_unet: {kind} cannot run")
         settings = self.settings
         scale = settings.guidance_scale if kind == "base" else settings.relay_guidance_scale
-        denoise = self._denoise(unet, size, scale, beside)
+        self.pipe.guidance_scale = scale
+        at_scale = lru_cache(maxsize=1)(partial(self._denoise, unet, size, beside))
         indices = self.schedule.nearest(sigmas[:-1]).tolist()
         name = f"{kind} {size[1]}x{size[0]}"
         with StageWatch(self.pipe, stage, name, indices, unet.dtype, self.watch) as watch:
             try:
                 z = sampler(
-                    denoise,
+                    lambda z, sigma: at_scale(self.pipe.guidance_scale)(z, sigma),
                     *start,
                     sigmas=sigmas,
                     solver=settings.solver,
@@ -160,7 +163,7 @@ class Run:
             watch.check_finite()
         return z
 
-    def _denoise(self, unet: Any, size: Size, scale: float, beside: Tensor | None) -> Denoise:
+    def _denoise(self, unet: Any, size: Size, beside: Tensor | None, scale: float) -> Denoise:
         """The network under its guidance: embedded if it has that, else classifier-free."""
         denoiser = Denoiser(unet, self.schedule, self.pipe.scheduler.config.prediction_type)
         vector = size_conditioning(size, self.text)

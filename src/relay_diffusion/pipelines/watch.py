@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +23,43 @@ CALLBACK_TENSORS = ("latents", "denoised")
 class WatchOptions:
     """The caller's ``callback_on_step_end``, and which tensors it wants of ``CALLBACK_TENSORS``."""
 
-    on_step_end: StepCallback | None = None
-    tensor_inputs: Sequence[str] = ("latents",)
+    on_step_end: StepCallback | None
+    tensor_inputs: Sequence[str]
+
+    @classmethod
+    def of(cls, on_step_end: StepCallback | None, tensor_inputs: Sequence[str]) -> WatchOptions:
+        """A ``PipelineCallback`` of diffusers, or several as one, name their tensors themselves."""
+        return cls(on_step_end, getattr(on_step_end, "tensor_inputs", tensor_inputs))
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.tensor_inputs if name not in CALLBACK_TENSORS]
         if unknown:
             raise RelayError(
                 f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; allowed is "
-                f"{', '.join(CALLBACK_TENSORS)}"
+                f"{', '.join(CALLBACK_TENSORS)}; guidance is changed by pipe.guidance_scale"
             )
+
+    def called(
+        self, pipe: RelayPipeline, step: int, index: int, at_hand: Mapping[str, Any]
+    ) -> Tensor:
+        """The latents to go on with after the callback.
+
+        Args:
+            at_hand: what it may be given, by name: ``CALLBACK_TENSORS`` and "stage".
+        Raises: RelayError if it returns something changed that is not latents.
+        """
+        z: Tensor = at_hand["latents"]
+        if self.on_step_end is None:
+            return z
+        kwargs = {name: at_hand[name] for name in (*self.tensor_inputs, "stage")}
+        changed = self.on_step_end(pipe, step, index, kwargs) or {}
+        lost = [name for name, value in changed.items() if value is not at_hand.get(name)]
+        if set(lost) - {"latents"}:
+            raise RelayError(
+                f"callback_on_step_end returned {', '.join(lost)}; latents are all that it can "
+                "change, beside pipe.guidance_scale and pipe.interrupt"
+            )
+        return changed.get("latents", z)
 
 
 class Interrupted(Exception):
@@ -72,6 +99,7 @@ class StageWatch:
         self._finite: list[Tensor] = []
 
     def __enter__(self) -> StageWatch:
+        self._pipe._num_timesteps = len(self._indices)
         self._bar = self._pipe.progress_bar(total=len(self._indices))
         self._bar.set_description(self._name)
         return self
@@ -82,13 +110,8 @@ class StageWatch:
     def __call__(self, step: int, sigma: float, z: Tensor, denoised: Tensor) -> Tensor | None:
         # A sum is finite exactly if all terms are: latents are far from float32's limit.
         self._finite.append(z.sum().isfinite())
-        if self._options.on_step_end is not None:
-            at_hand = {"latents": z, "denoised": denoised}
-            kwargs: dict[str, Any] = {name: at_hand[name] for name in self._options.tensor_inputs}
-            kwargs["stage"] = self._stage
-            index = self._indices[step]
-            changed = self._options.on_step_end(self._pipe, step, index, kwargs) or {}
-            z = changed.get("latents", z)
+        at_hand = {"latents": z, "denoised": denoised, "stage": self._stage}
+        z = self._options.called(self._pipe, step, self._indices[step], at_hand)
         self._bar.update()
         if self._pipe.interrupt:
             raise Interrupted(denoised)
