@@ -95,6 +95,38 @@ def test_a_model_that_answers_nothing_of_use_is_not_asked_for_ever(tmp_path: Pat
     assert all(long_captions(data))
 
 
+def test_what_was_answered_is_in_the_data_when_the_model_gives_up(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", drawn(FAILURES_IN_A_ROW + 5))
+    answers = iter(range(5))
+
+    def some(request: Request) -> Answer:
+        text = "No." if next(answers, None) is None else described(request.original)
+        return Answer(text, 1000, 100)
+
+    with pytest.raises(RelayError, match="answers were of no use"):
+        go(data, Scripted(some), replace(SETTINGS, parallel=1))
+    assert sum(caption is not None for caption in long_captions(data)) == 5
+
+
+def test_lasting_failures_stand_behind_new_pictures_and_end_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay_diffusion.data.recaption.run.FAILURES_IN_A_ROW", 3)
+    data = write_folder(tmp_path / "data", drawn(12))
+
+    def odd_ones(request: Request) -> Answer:
+        fails = int(str(request.original).split()[1]) % 4 < 2
+        return Answer("No." if fails else described(request.original), 1000, 100)
+
+    one_by_one = replace(SETTINGS, parallel=1)
+    writer = Scripted(odd_ones)
+    go(data, writer, replace(one_by_one, num=10))
+    go(data, writer, one_by_one)
+    assert len(writer.asked) == 10 + 7
+    assert {writer.asked[10], writer.asked[11]}.isdisjoint(writer.asked[:10])
+    assert sum(caption is not None for caption in long_captions(data)) == 6
+
+
 def test_a_budget_holds_over_all_runs(tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", drawn(12))
     writer = Scripted()

@@ -103,6 +103,10 @@ class Journal:
         """The entries of a record, oldest first."""
         return self.entries.get((self.relative(place.file), place.name), [])
 
+    def failed(self, place: Place) -> bool:
+        """Whether a record was asked about in vain, once or more."""
+        return any(entry.text is None for entry in self.of(place))
+
     def answered(self) -> Iterator[Entry]:
         """Those with a caption."""
         return (e for entries in self.entries.values() for e in entries if e.text)

@@ -16,7 +16,7 @@ class Plan:
     """Of the records of a data set.
 
     Attributes:
-        ask: those to ask about.
+        ask: those to ask about, the ones that failed before behind all others.
         merge: captions that were answered and are not in the data yet.
         num_done: those whose caption is in the data, or answered.
         bad: those that cannot be asked about.
@@ -37,6 +37,7 @@ def make_plan(records: Records, journal: Journal, settings: Settings) -> Plan:
     Raises: RelayError if no record has the original field, and some have others.
     """
     ask: list[int] = []
+    again: list[int] = []
     to_merge: dict[Place, str] = {}
     bad: list[BadRecord] = []
     fields: set[str] = set()
@@ -56,7 +57,7 @@ def make_plan(records: Records, journal: Journal, settings: Settings) -> Plan:
             if answer and answer.text and answer.text != present:
                 to_merge[place] = answer.text
             elif not answer and (present is None or settings.renew):
-                ask.append(i)
+                (again if journal.failed(place) else ask).append(i)
                 continue
         num_done += 1
     others = sorted(fields - {settings.field})
@@ -65,7 +66,7 @@ def make_plan(records: Records, journal: Journal, settings: Settings) -> Plan:
             f"no picture has a caption {settings.original!r} to go along, only "
             f"{', '.join(others)}: give --original {others[0]}, or --no-original"
         )
-    return Plan(ask, to_merge, num_done, bad)
+    return Plan(ask + again, to_merge, num_done, bad)
 
 
 def _counts(entry: Entry, original: str | None, settings: Settings) -> bool:

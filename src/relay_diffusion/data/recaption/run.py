@@ -19,7 +19,8 @@ from relay_diffusion.data.recaption.writer import Writer
 from relay_diffusion.errors import RelayError
 
 FAILURES_IN_A_ROW = 20
-"""Of the model: more are no bad luck, and may cost money."""
+"""Of the model: more are no bad luck, and may cost money. Pictures that failed in an earlier run do
+not count: they may fail for ever, and stand one behind the other."""
 
 GRACE_SECONDS = 20.0
 """For answers under way when a run is stopped. They are paid for; preempted machines have 30."""
@@ -123,7 +124,7 @@ class Run:
         except PictureFault as fault:
             return replace(entry, fault=str(fault))
         except Unusable as fault:
-            self._num_failed_in_a_row += 1
+            self._num_failed_in_a_row += not self.journal.failed(place)
             if self._num_failed_in_a_row >= FAILURES_IN_A_ROW:
                 self._error = self._error or RelayError(
                     f"the last {FAILURES_IN_A_ROW} answers were of no use, the very last: {fault}"

@@ -75,20 +75,21 @@ def recaption(
     Args:
         journal: held.
     Returns: the signal that ended it early, after which the data are as they were.
-    Raises: RelayError if the model cannot be asked, or the data cannot be written; the answers are
-        in the journal.
+    Raises: RelayError if the model cannot be asked any more, when what it answered is in the data,
+        or if the data cannot be written; the answers are in the journal.
     """
     if passed_over := unread(records.bad_lines()):
         watch.say(passed_over)
     plan = make_plan(records, journal, settings)
     ask = plan.ask[: settings.num]
     watch.say(counts(plan, len(records), len(ask)))
-    run = _run(records, journal, settings, writer, ask, watch)
+    run, error = _run(records, journal, settings, writer, ask, watch)
     if run.entries:
         watch.say(spent(run.entries, journal.cost))
-    if failed := failures(run.entries, plan.bad, journal.path.with_suffix(".failed")):
+    listed = journal.path.with_suffix(".failed")  # stays where nothing was asked
+    if (run.entries or not error) and (failed := failures(run.entries, plan.bad, listed)):
         watch.say(failed)
-    if run.signal:
+    if run.signal and not error:
         watch.say(
             f"stopped by {run.signal.name}: all answers are kept in {journal.path}; the same "
             "command goes on, and in the end writes them into the data"
@@ -99,6 +100,8 @@ def recaption(
     if captions:
         where = files[0] if len(files) == 1 else f"{len(files)} files"
         watch.say(f"{len(captions)} captions written as {settings.field} to {where}")
+    if error:
+        raise error
     if run.out_of_budget:
         left = len(ask) - len(run.entries)
         watch.say(f"the budget is used up, {left} pictures are left: a higher --budget goes on")
@@ -112,8 +115,8 @@ def _run(
     writer: Writer,
     ask: Sequence[int],
     watch: Watch,
-) -> Run:
-    """Raises: RelayError that says how to go on."""
+) -> tuple[Run, RelayError | None]:
+    """What came, and what ended it, which says how to go on."""
     cost = 0.0
     if settings.prices:
         tokens = expected_tokens(journal.answered(), records, ask, settings)
@@ -133,9 +136,9 @@ def _run(
             asyncio.run(talk())
     except RelayError as error:
         if not run.entries:
-            raise
-        raise RelayError(
+            return run, error
+        return run, RelayError(
             f"{error}; the {len(run.entries)} answers of this run are kept in {journal.path}, and "
             "the same command goes on"
-        ) from error
-    return run
+        )
+    return run, None
