@@ -49,10 +49,26 @@ def on_device(offloaded: RelayPipeline, monkeypatch: pytest.MonkeyPatch) -> list
     return seen
 
 
-def test_the_text_encoder_is_gone_when_others_come(
+def changes(seen: list[list[str]]) -> list[list[str]]:
+    """Without what is the same as before it."""
+    return [now for now, before in zip(seen, [[], *seen], strict=False) if now != before]
+
+
+def test_upscaling_has_one_network_on_the_device(
     offloaded: RelayPipeline, on_device: list[list[str]]
 ) -> None:
-    offloaded.upscale(IMAGE, "a red fox", negative_prompt="blue", output_type="pt")
+    offloaded.upscale(IMAGE, "a red fox", negative_prompt="blue", times=2, output_type="pt")
+    once = [["vae"], ["relay_unet"]]
+    assert changes(on_device) == [["text_encoder"], *once, *once, ["vae"]]
+
+
+def test_a_call_has_one_network_on_the_device(
+    offloaded: RelayPipeline, on_device: list[list[str]]
+) -> None:
+    offloaded("a red fox", height=128, width=128, output_type="pt")
+    once = [["vae"], ["relay_unet"]]
+    assert changes(on_device) == [["text_encoder"], ["base_unet"], *once, *once, ["vae"]]
+    on_device.clear()
     offloaded("a red fox", image=IMAGE, output_type="pt")
-    assert on_device.count(["text_encoder"]) == 3
-    assert all("text_encoder" not in now for now in on_device if now != ["text_encoder"])
+    base = [["text_encoder"], ["vae"], ["base_unet"]]
+    assert changes(on_device) == [*base, *once, ["vae"]]
