@@ -10,7 +10,7 @@ import pytest
 from relay_diffusion.pipelines.prompts.endpoint import EndpointExpander
 from relay_diffusion.pipelines.prompts.expander import ExpansionError
 from relay_diffusion.pipelines.prompts.instructions import messages
-from tests.chat_server import Server, serving
+from tests.chat_server import Reply, Server, serving
 
 ANSWER = "A red fox stands on a meadow."
 
@@ -52,12 +52,13 @@ def test_a_model_without_sampling_options_is_asked_without(server: Server) -> No
         ((401, "wrong key"), "m did not answer: .*wrong key"),
         ((400, "no such model"), "m did not answer: .*no such model"),
         ((200, None), "the answer is empty"),
+        ((200, {"finish_reason": "length", "message": {"content": ANSWER}}), "was cut off"),
         ((200, "fox " * 5000), "5000 words"),
         ((200, "红色的狐狸站在草地上"), "not in English"),
     ],
 )
 def test_bad_answers_are_failures(
-    server: Server, reply: tuple[int, str | None], complaint: str
+    server: Server, reply: Reply, complaint: str
 ) -> None:
     server.replies = [reply]
     with pytest.raises(ExpansionError, match=complaint):

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import re
 
-_THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_THOUGHTS = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+"""Up to the last end: the beginning may be in the model's template, and not in the answer."""
+
+_STILL_THINKING = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
 _FENCE = re.compile(r"^```\w*\s*|\s*```$")
 _LABEL = re.compile(
     r"^\W*(?:(?:expanded|rewritten|final)\s+)?(?:prompt|caption)\W*:[\s*_]*", re.IGNORECASE
 )
 _REFUSAL = re.compile(
-    r"^(?:i['\u2019]?m sorry|i am sorry|sorry|i can(?:no|['\u2019])t"
-    r"|i(?:['\u2019]?m| am) (?:unable|not able))\b",
+    r"^(?:unfortunately,? )?(?:i['\u2019]?m sorry|i am sorry|sorry|(?:i|my) apolog(?:i[sz]e|ies)"
+    r"|i can(?:no|['\u2019])t|i(?:['\u2019]?m| am) (?:unable|not able)"
+    r"|as an (?:ai|artificial intelligence)\b[^.]{0,60}\bi)\b",
     re.IGNORECASE,
 )
 _QUOTES = "\"'\u201c\u201d\u2018\u2019"
 
 
 def without_thoughts(answer: str) -> str:
-    """An answer without what the model thought aloud, and without the fence around it."""
-    return _FENCE.sub("", _THOUGHTS.sub("", answer).strip())
+    """An answer without what the model thought aloud, and without the fence around it; empty if it
+    breaks off in thought."""
+    said = _THOUGHTS.sub("", answer)
+    return "" if _STILL_THINKING.search(said) else _FENCE.sub("", said.strip())
 
 
 def plain(answer: str) -> str:

@@ -81,4 +81,8 @@ class EndpointExpander:
             model=self.model, messages=messages(prompt), **sampling
         )
         choices = getattr(completion, "choices", None)
-        return (choices[0].message.content or "") if choices else ""
+        if not choices:
+            return ""
+        if getattr(choices[0], "finish_reason", None) == "length":
+            raise ExpansionError("the answer was cut off before its end")
+        return choices[0].message.content or ""
