@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 
 import pytest
 import torch
@@ -58,8 +59,33 @@ def test_samples_and_neighbouring_steps_are_unrelated() -> None:
 
 def test_stratified_numbers_cover_the_interval_evenly() -> None:
     u = Draws.of_batch(0, "train", 5, 16).stratified("t")
-    assert torch.equal((u * 16).long(), torch.arange(16))
+    assert torch.equal((u * 16).long().sort().values, torch.arange(16))
     assert float(u.max()) < 1
+
+
+def test_the_stratum_of_a_sample_is_any() -> None:
+    steps = [Draws.of_batch(0, "train", step, 4).stratified("t") for step in range(2000)]
+    strata = (torch.stack(steps) * 4).long()
+    for sample in range(4):
+        share = torch.bincount(strata[:, sample], minlength=4) / 2000
+        assert float((share - 0.25).abs().max()) < 4 * math.sqrt(0.25 * 0.75 / 2000)
+
+
+def test_numbers_are_those_of_splitmix64() -> None:
+    """In Python's own integers, so that no device's arithmetic has a say."""
+    mask, golden = 2**64 - 1, 0x9E3779B97F4A7C15
+
+    def mix(x: int) -> int:
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+        return x ^ (x >> 31)
+
+    key = 0
+    for part in (2**40 + 3, zlib.crc32(b"train"), 9, 5, zlib.crc32(b"t")):
+        key = mix((key + (part + 1) * golden) & mask)
+    bits = [mix((key + i * golden) & mask) for i in (1, 2)]
+    u = Draws(2**40 + 3, "train", 9, torch.tensor([5]), 8).uniform("t", 2)
+    assert u.tolist() == [[(one >> 40) * 2**-24 for one in bits]]
 
 
 def test_a_permutation_is_one_and_changes_with_its_key() -> None:

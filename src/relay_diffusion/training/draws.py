@@ -32,10 +32,11 @@ class Draws:
     def __init__(self, seed: int, purpose: str, step: int, rows: Tensor, batch_size: int) -> None:
         key = torch.zeros((), dtype=torch.int64)
         for part in (seed, zlib.crc32(purpose.encode()), step):
-            key = _combine(key, torch.tensor(part))
+            key = _combine(key, part)
         self.rows = rows
         self.batch_size = batch_size
-        self._keys = _combine(key.to(rows.device), rows)
+        self._batch_key = key  # stays on the CPU: to hand a GPU a number is to wait for it
+        self._keys = _combine(key, rows)
 
     @classmethod
     def of_batch(
@@ -52,28 +53,27 @@ class Draws:
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """(B, *shape) float32 in [0, 1)."""
-        bits = self._bits(name, math.prod(shape))
+        bits = _bits(self._keys, name, math.prod(shape))
         return (_shift(bits, 40).float() * 2**-24).view(-1, *shape)
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """(B, *shape) float32, standard normal."""
         num = math.prod(shape)
-        bits = self._bits(name, (num + 1) // 2)
+        bits = _bits(self._keys, name, (num + 1) // 2)
         radius = (-2 * ((_shift(bits, 32).float() + 1) * 2**-32).log()).clamp_(min=0).sqrt_()
         angle = (bits & 0xFFFFFFFF).float() * (2 * math.pi * 2**-32)
         return torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :num].view(-1, *shape)
 
     def stratified(self, name: str) -> Tensor:
-        """(B,) float32 in [0, 1): sample i of n lies in [i/n, (i+1)/n), so that every batch covers
-        the interval evenly, and each number alone is uniform over its stratum."""
-        u = (self.rows + self.uniform(name).double()) / self.batch_size
-        return u.float().clamp_(max=1 - 2**-24)
-
-    def _bits(self, name: str, num: int) -> Tensor:
-        """(B, num) int64 of 64 random bits."""
+        """(B,) float32 in [0, 1), each uniform: of the n samples of a batch one lies in each of
+        [i/n, (i+1)/n), so that every batch covers the interval evenly. Which sample gets which
+        changes from batch to batch: where it stands may tell something of it, such as its shape.
+        """
         device = self.rows.device
-        keys = _combine(self._keys, torch.tensor(zlib.crc32(name.encode()), device=device))
-        return _mix(keys[:, None] + torch.arange(1, num + 1, device=device) * GOLDEN)
+        whole = _combine(self._batch_key, torch.arange(self.batch_size, device=device))
+        order = _bits(whole, f"strata of {name}", 1)[:, 0].argsort()
+        u = (order[self.rows] + self.uniform(name).double()) / self.batch_size
+        return u.float().clamp_(max=1 - 2**-24)
 
 
 def permutation(seed: int, purpose: str, step: int, num: int) -> Tensor:
@@ -81,8 +81,17 @@ def permutation(seed: int, purpose: str, step: int, num: int) -> Tensor:
     return Draws.of_batch(seed, purpose, step, num).uniform("order").argsort(stable=True)
 
 
-def _combine(key: Tensor, value: Tensor) -> Tensor:
-    return _mix(key + (value + 1) * GOLDEN)
+def _bits(keys: Tensor, name: str, num: int) -> Tensor:
+    """(B, num) int64 of 64 random bits, of the samples with these keys (B,)."""
+    keys = _combine(keys, zlib.crc32(name.encode()))
+    return _mix(keys[:, None] + torch.arange(1, num + 1, device=keys.device) * GOLDEN)
+
+
+def _combine(key: Tensor, value: Tensor | int) -> Tensor:
+    step = (value + 1) * GOLDEN
+    if isinstance(step, int):  # tensors wrap around by themselves
+        step = (step + 2**63) % 2**64 - 2**63
+    return _mix(key + step)
 
 
 def _mix(x: Tensor) -> Tensor:
