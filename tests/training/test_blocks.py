@@ -48,6 +48,29 @@ def test_a_network_without_blocks_is_compiled_whole() -> None:
     assert network._compiled_call_impl is not None
 
 
+def test_a_network_that_does_not_learn_is_left_as_it_is() -> None:
+    network = nn.Linear(2, 2).requires_grad_(False)
+    compile_blocks({"network": network})
+    assert network._compiled_call_impl is None
+
+
+@pytest.mark.slow
+def test_only_steps_are_compiled_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what validation and previews pass through, in other numbers."""
+    torch.compiler.reset()
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
+
+    def graphs(name: str, **more: Any) -> int:
+        torch.compiler.reset()
+        counters.clear()
+        recipe = tiny_recipe("base", tmp_path / name, run={"compile": True, "steps": 2}, **more)
+        assert train(recipe, tiny_objective(recipe), CPU)
+        return int(counters["stats"]["unique_graphs"])
+
+    every = {"every": 1, "num_pictures": 3}
+    assert graphs("steps") == graphs("more", validation=every, preview=every) > 0
+
+
 @pytest.mark.long  # a C++ compiler, for a minute and a half
 @pytest.mark.parametrize("kind", ["base", "relay"])
 def test_a_compiled_network_trains_as_a_plain_one(kind: str, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ def blocks_of(module: nn.Module) -> list[nn.Module]:
 
 
 def compile_blocks(modules: Mapping[str, nn.Module]) -> None:
-    """Have the blocks of ``modules``, or a module that has none, compiled when they are first
-    called: once for each shape, which blocks alike have in common.
+    """Have the blocks of those ``modules`` that learn, or a module that has none, compiled when
+    they are first called: once for each shape, which blocks alike have in common.
 
     A whole network of the released size takes minutes to compile, and each bucket of a batch as
     long again; its blocks, of which it has fifteen kinds, take a fraction of that. They are
@@ -31,6 +31,8 @@ def compile_blocks(modules: Mapping[str, nn.Module]) -> None:
     settings.recompile_limit = max(settings.recompile_limit, _SHAPES)
     settings.accumulated_recompile_limit = max(settings.accumulated_recompile_limit, _SHAPES)
     for module in modules.values():
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            continue
         for part in blocks_of(module) or [module]:
             # Kernels of fixed shapes are the faster ones, and buckets are few.
             part.compile(dynamic=False)

@@ -261,8 +261,10 @@ def _evaluating(recipe: Recipe, modules: Any, ema: Ema, device: torch.device) ->
     """Averaged weights, no gradients, the precision of the run; all as before afterwards."""
     for module in modules.values():
         module.eval()
+    # Sizes of batches come up here that training does not have: each would be compiled for.
+    plain = torch.compiler.set_stance("force_eager")
     try:
-        with torch.no_grad(), ema.applied(), _autocast(recipe, device):
+        with torch.no_grad(), ema.applied(), _autocast(recipe, device), plain:
             yield
     finally:
         distributed.forget_gathered(modules)
