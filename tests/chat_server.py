@@ -23,6 +23,7 @@ class Server(ThreadingHTTPServer):
     Attributes:
         delay: seconds before an answer.
         models: status of the list of models.
+        usage: what is said of it.
     """
 
     def __init__(self, answer: str) -> None:
@@ -34,6 +35,7 @@ class Server(ThreadingHTTPServer):
         self.times: list[float] = []
         self.delay = 0.0
         self.models = 200
+        self.usage: dict[str, int] | None = USAGE
 
     @property
     def url(self) -> str:
@@ -70,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
             choice["message"] = {"role": "assistant", "content": content}
         answer: dict[str, Any] = {
             "id": "1", "object": "chat.completion", "created": 1, "model": "m",
-            "choices": [choice], "usage": USAGE,
+            "choices": [choice], "usage": self.server.usage,
         }  # fmt: skip
         if status != 200:
             answer = {"error": {"message": content}}

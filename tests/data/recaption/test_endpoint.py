@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from relay_diffusion.data.recaption.answers import Unusable
 from relay_diffusion.data.recaption.endpoint import EndpointWriter
 from relay_diffusion.data.recaption.instruction import Instruction
 from relay_diffusion.data.recaption.pace import Pace
@@ -21,7 +21,7 @@ from relay_diffusion.data.recaption.request import Request
 from relay_diffusion.data.recaption.writer import Answer
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.hosted import Hosted
-from tests.chat_server import Server
+from tests.chat_server import USAGE, Reply, Server
 from tests.data.drawn import picture
 from tests.data.recaption.conftest import described
 
@@ -110,8 +110,24 @@ def test_one_picture_without_an_answer_is_no_more_than_that(
     server: Server, reply: tuple[int, Any], reason: str
 ) -> None:
     server.replies = [reply]
-    with pytest.raises(Unusable, match=reason):
-        write(server)
+    assert write(server).flaw.startswith(reason)
+
+
+def test_what_may_be_paid_for_without_a_count_of_tokens_is_counted_itself(server: Server) -> None:
+    server.usage = None
+    assert write(server).num_uncounted == 1
+
+    def late_at_first(request: dict[str, Any]) -> Reply:
+        time.sleep(0.2 if len(server.requests) == 1 else 0)
+        return 200, described("a picture")
+
+    server.usage, server.reply = USAGE, late_at_first
+    server.requests.clear()
+    assert write(server, timeout=0.1, retries=1) == Answer(
+        described("a picture"), 1000, 100, num_uncounted=1
+    )
+    server.requests.clear()
+    assert write(server, timeout=0.1) == Answer("", flaw="no answer: timed out", num_uncounted=1)
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,18 @@ def test_a_budget_holds_over_all_runs(tmp_path: Path) -> None:
     assert not any("used up" in line for line in lines)
 
 
+def test_a_budget_holds_where_the_server_counts_no_tokens(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", drawn(12))
+    writer = Scripted(lambda request: Answer(described(request.original), num_uncounted=1))
+    lines = go(data, writer, replace(PRICED, budget=0.0101))
+    assert len(writer.asked) == 4  # of 220 tokens, and a few that are read
+    assert any("cost about 0.008" in line for line in lines)
+    timed_out = Scripted(lambda request: Answer("", flaw="no answer: timed out", num_uncounted=3))
+    lines = go(data, timed_out, replace(PRICED, budget=0.0201, parallel=1))
+    assert len(timed_out.asked) == 2
+    assert any("2 got no caption: 2 no answer" in line for line in lines)
+
+
 def test_another_instruction_counts_only_when_captions_are_to_be_renewed(tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", drawn(4))
     go(data, Scripted())

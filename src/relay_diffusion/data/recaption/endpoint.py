@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from relay_diffusion.data.recaption.answers import Unusable
@@ -38,17 +40,23 @@ class EndpointWriter:
                 "the openai package is missing: pip install 'relay-diffusion[expand]'"
             ) from None
 
-        async def wait(_: Any) -> None:
+        async def goes(_: Any) -> None:
             await pace.wait()
+            self._num_open[asyncio.current_task()] += 1
+
+        async def came(_: Any) -> None:
+            self._num_open[asyncio.current_task()] -= 1
 
         self.model, self.max_tokens = hosted.model, max_tokens
         self._limit = 0
+        self._num_open: Counter[Any] = Counter()  # requests without a response, by who asked
+        hooks: Any = {"request": [goes], "response": [came]}
         self._client = openai.AsyncOpenAI(
             base_url=hosted.base_url,
             api_key=hosted.key,
             timeout=timeout,
             max_retries=retries,
-            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"request": [wait]}),
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks=hooks),
         )
         self.url = str(self._client.base_url)
 
@@ -70,12 +78,25 @@ class EndpointWriter:
             pass
 
     async def write(self, request: Request) -> Answer:
-        import openai
-
         url = await asyncio.to_thread(request.data_url)
         content = request.content({"type": "image_url", "image_url": {"url": url}})
         try:
-            completion = await self._ask([{"role": "user", "content": content}])
+            answer = await self._answer([{"role": "user", "content": content}])
+        except Unusable as fault:
+            answer = Answer("", flaw=str(fault))
+        # The client tries again by itself, and does not say how often nothing came in time.
+        timed_out = self._num_open.pop(asyncio.current_task(), 0)
+        return replace(answer, num_uncounted=answer.num_uncounted + timed_out)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _answer(self, messages: Any) -> Answer:
+        """Raises: Unusable if there is none; RelayError if there will be none for any picture."""
+        import openai
+
+        try:
+            completion = await self._ask(messages)
         except openai.APITimeoutError as error:
             raise Unusable("no answer", "timed out") from error
         except openai.APIStatusError as error:
@@ -87,10 +108,7 @@ class EndpointWriter:
             raise self._fatal(error) from error
         except (openai.OpenAIError, ValueError) as error:
             raise Unusable("no answer", f"{type(error).__name__}: {error}") from error
-        return _answer(completion)
-
-    async def close(self) -> None:
-        await self._client.close()
+        return _answer_of(completion)
 
     async def _ask(self, messages: Any) -> Any:
         import openai
@@ -135,17 +153,20 @@ def _said(error: Any) -> str:
     return str(body.get("message") or error.message)[:200]
 
 
-def _answer(completion: Any) -> Answer:
+def _answer_of(completion: Any) -> Answer:
     """Of a completion, which may be anything: some servers send HTML with status 200."""
     choice = next(iter(getattr(completion, "choices", None) or ()), None)
     message = getattr(choice, "message", None)
     if message is None:
         raise Unusable("no answer", f"not a completion: {str(completion)[:60]}")
     usage = getattr(completion, "usage", None)
+    read = getattr(usage, "prompt_tokens", None) or 0
+    written = getattr(usage, "completion_tokens", None) or 0
     flaws = {"length": "cut off", "content_filter": "withheld by the server's filter"}
     return Answer(
         getattr(message, "content", None) or getattr(message, "refusal", None) or "",
-        getattr(usage, "prompt_tokens", None) or 0,
-        getattr(usage, "completion_tokens", None) or 0,
+        read,
+        written,
         flaws.get(getattr(choice, "finish_reason", ""), ""),
+        num_uncounted=not (read or written),
     )

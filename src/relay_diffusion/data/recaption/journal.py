@@ -29,6 +29,7 @@ class Entry:
         text: the caption, None if there is none that can be used.
         fault: why there is none; empty if there is one.
         cost: None if no prices were given.
+        estimated: whether some of the cost is what a picture takes on average.
     """
 
     file: str
@@ -41,6 +42,7 @@ class Entry:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float | None = None
+    estimated: bool = False
 
 
 class Journal:

@@ -15,7 +15,7 @@ from relay_diffusion.data.recaption.answers import Unusable, caption_of
 from relay_diffusion.data.recaption.journal import Entry, Journal
 from relay_diffusion.data.recaption.request import make_request
 from relay_diffusion.data.recaption.settings import Settings
-from relay_diffusion.data.recaption.writer import Writer
+from relay_diffusion.data.recaption.writer import Answer, Writer
 from relay_diffusion.errors import RelayError
 
 FAILURES_IN_A_ROW = 20
@@ -30,7 +30,8 @@ class Run:
     """Asks a writer about records, and writes down what comes of each.
 
     Args:
-        expected_cost: of a picture, until it is known; held back for each under way.
+        expected_cost: of a picture, until it is known; held back for each under way, and charged
+            where the server does not count.
         report: told how many have been asked about.
     Attributes:
         entries: what came, in that order.
@@ -103,7 +104,7 @@ class Run:
             finally:
                 self._num_under_way -= 1
             self.entries.append(entry)
-            if entry.cost:
+            if entry.cost and not entry.estimated:
                 self._cost, self._num_paid = self._cost + entry.cost, self._num_paid + 1
             self.report(len(self.entries))
 
@@ -115,9 +116,7 @@ class Run:
             request = await asyncio.to_thread(make_request, self.records, i, settings)
             entry = replace(entry, original=request.original)
             answer = await self.writer.write(request)
-            read, written = answer.prompt_tokens, answer.completion_tokens
-            cost = settings.prices.of(read, written) if settings.prices else None
-            entry = replace(entry, prompt_tokens=read, completion_tokens=written, cost=cost)
+            entry = self._charged(entry, answer)
             if answer.flaw:
                 raise Unusable(answer.flaw, answer.text[-60:])
             text = caption_of(answer.text, settings.min_words, settings.max_words)
@@ -133,11 +132,22 @@ class Run:
         self._num_failed_in_a_row = 0
         return replace(entry, text=text)
 
+    def _charged(self, entry: Entry, answer: Answer) -> Entry:
+        read, written = answer.prompt_tokens, answer.completion_tokens
+        entry = replace(entry, prompt_tokens=read, completion_tokens=written)
+        if not self.settings.prices:
+            return entry
+        cost = self.settings.prices.of(read, written) + answer.num_uncounted * self._each()
+        return replace(entry, cost=cost, estimated=answer.num_uncounted > 0)
+
+    def _each(self) -> float:
+        """What a picture costs, as far as is known."""
+        return self._cost / self._num_paid if self._num_paid else self._expected_cost
+
     def _is_spent(self) -> bool:
         if self.settings.budget is None:
             return False
-        each = self._cost / self._num_paid if self._num_paid else self._expected_cost
-        committed = self.journal.cost + each * (self._num_under_way + 1)
+        committed = self.journal.cost + self._each() * (self._num_under_way + 1)
         self.out_of_budget = self.out_of_budget or committed > self.settings.budget
         return self.out_of_budget
 

@@ -66,7 +66,8 @@ def spent(entries: Sequence[Entry], total: float) -> str:
     if not costs:
         return text
     earlier = f", {total:,.4f} with earlier runs" if total > sum(costs) * (1 + 1e-6) else ""
-    return f"{text}, cost {sum(costs):,.4f}{earlier}"
+    about = "about " if any(entry.estimated for entry in entries) else ""
+    return f"{text}, cost {about}{sum(costs):,.4f}{earlier}"
 
 
 def failures(entries: Iterable[Entry], bad: Iterable[BadRecord], path: Path) -> str | None:

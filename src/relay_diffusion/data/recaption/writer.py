@@ -15,12 +15,15 @@ class Answer:
     Attributes:
         prompt_tokens, completion_tokens: as the server counts them; 0 if it does not say.
         flaw: why the text is not whole, such as "cut off"; empty if it is.
+        num_uncounted: tries that may have to be paid for and of which no tokens are known: those
+            that timed out, and one whose answer came without a count.
     """
 
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
     flaw: str = ""
+    num_uncounted: int = 0
 
 
 class Writer(Protocol):
