@@ -8,11 +8,15 @@ from dataclasses import asdict
 from PIL import Image
 
 from relay_diffusion import __version__
+from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.entries import Entry
 from relay_diffusion.evaluation.painters import Record, Where, generators, plain
 from relay_diffusion.pipelines.devices import pick_dtype
 from relay_diffusion.pipelines.metadata import Parameters
+from relay_diffusion.pipelines.notices import quoted
 from relay_diffusion.pipelines.opening import open_cascade
+from relay_diffusion.pipelines.prompting import NO_TOKENIZER
+from relay_diffusion.pipelines.prompts import ExpansionError, long_form
 from relay_diffusion.pipelines.settings import resolve_settings
 
 
@@ -24,6 +28,8 @@ class CascadePainter:
         dtype = where.dtype or pick_dtype("auto", where.device)
         self.pipe = open_cascade(entry.source, where.device, dtype, where.low_memory)
         self.pipe.set_progress_bar_config(disable=True)
+        if self.pipe.tokenizer is None:
+            raise RelayError(NO_TOKENIZER)
         options = entry.options
         width, height = options.get("size", (None, None))
         stages = self.pipe.stages_for(height, width)
@@ -56,9 +62,22 @@ class CascadePainter:
         }
 
     def expand(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        """Raises: RelayError if a prompt cannot be expanded, where ``relay generate`` would go on
+        with what was typed: that picture would be measured as one of an expanded prompt."""
         if self._expander is None:
             return list(prompts)
-        return self.pipe.expand_prompts(prompts, self._expander, seeds)
+        return [self._long_form(*each) for each in zip(prompts, seeds, strict=True)]
+
+    def _long_form(self, prompt: str, seed: int) -> str:
+        assert self._expander is not None
+        tokenizer, max_tokens = self.pipe.tokenizer, self.pipe.config.max_tokens
+        try:
+            return long_form(self._expander, prompt, seed, tokenizer, max_tokens)
+        except ExpansionError as error:
+            raise RelayError(
+                f"{quoted(prompt)} cannot be expanded: {error}; mend that and run the same command "
+                "again, it goes on from here, or evaluate without expansion in another --out"
+            ) from error
 
     def paint(self, texts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         sampling = self.sampling

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from relay_diffusion.pipelines.prompts.choosing import check_expander, open_expander
 from relay_diffusion.pipelines.prompts.expander import Expander, ExpansionError
-from relay_diffusion.pipelines.prompts.expansion import expand_prompt
+from relay_diffusion.pipelines.prompts.expansion import expand_prompt, long_form
 
-__all__ = ["Expander", "ExpansionError", "check_expander", "expand_prompt", "open_expander"]
+__all__ = [
+    "Expander",
+    "ExpansionError",
+    "check_expander",
+    "expand_prompt",
+    "long_form",
+    "open_expander",
+]

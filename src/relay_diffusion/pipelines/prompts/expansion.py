@@ -7,7 +7,7 @@ from typing import Any
 
 from relay_diffusion.pipelines.notices import quoted, warn_once
 from relay_diffusion.pipelines.prompts.answers import usable
-from relay_diffusion.pipelines.prompts.expander import Expander, ExpansionError
+from relay_diffusion.pipelines.prompts.expander import Expander, ExpansionError, NothingToExpand
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
@@ -15,19 +15,31 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 def expand_prompt(
     expander: Expander, prompt: str, seed: int, tokenizer: Any, max_tokens: int
 ) -> str:
-    """The long form of a prompt, no longer than the text encoder reads.
+    """The long form of a prompt as :func:`long_form` makes it, where there is one to be had.
 
     Whatever goes wrong is one line of warning, and the prompt comes back as it was typed: a picture
     of a short prompt is better than none.
+    """
+    try:
+        return long_form(expander, prompt, seed, tokenizer, max_tokens)
+    except ExpansionError as error:
+        return _as_typed(prompt, str(error))
+    except Exception as error:  # an expander may call anything: a network, a library, a GPU
+        return _as_typed(prompt, f"{type(error).__name__}: {error}")
+
+
+def long_form(expander: Expander, prompt: str, seed: int, tokenizer: Any, max_tokens: int) -> str:
+    """The long form of a prompt, no longer than the text encoder reads.
+
+    An empty prompt, and one with nothing in it that the expander knows, stays as it was typed.
+    Raises: ExpansionError where the expander fails or its answer is of no use, and what it raises.
     """
     if not prompt.strip():
         return prompt
     try:
         text = usable(expander.expand(prompt, seed))
-    except ExpansionError as error:
+    except NothingToExpand as error:
         return _as_typed(prompt, str(error))
-    except Exception as error:  # an expander may call anything: a network, a library, a GPU
-        return _as_typed(prompt, f"{type(error).__name__}: {error}")
     return shortened(text, tokenizer, max_tokens)
 
 

@@ -8,7 +8,7 @@ from relay_diffusion.data.scenes.parsing import parse
 from relay_diffusion.data.scenes.words import split_words, words_of
 from relay_diffusion.data.scenes.world import World
 from relay_diffusion.pipelines.notices import warn_once
-from relay_diffusion.pipelines.prompts.expander import ExpansionError
+from relay_diffusion.pipelines.prompts.expander import NothingToExpand
 
 
 class ScenesExpander:
@@ -30,7 +30,7 @@ class ScenesExpander:
         facts, remarks = fit(parse(prompt), self.world)
         if not facts.things:
             why = "; ".join(remarks) or "it names nothing"
-            raise ExpansionError(f"it asks for nothing that this cascade draws: {why}")
+            raise NothingToExpand(f"it asks for nothing that this cascade draws: {why}")
         for remark in remarks:
             warn_once(remark)
         return long_caption(self.world.compose(facts, seed), seed)
