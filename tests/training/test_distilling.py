@@ -149,6 +149,7 @@ def test_consistency_takes_one_round(teacher: Path, stage: str) -> None:
         ({"guidance_width": 3}, "guidance_width is 3, must be even, 4 or more"),
         ({"guidance_width": 0}, "guidance_width is 0, must be even, 4 or more"),
         ({"rounds": [{"num_steps": 0, "steps": 1}]}, "num_steps is 0, must be at least 1"),
+        ({"rounds": [{"num_steps": 2, "steps": 1, "lr": -1}]}, "lr is -1, must be at least 0"),
         (
             {"rounds": [{"num_steps": 256, "steps": 1}], "stage": "relay", "start": 300},
             "the teacher would take 512 steps, of 300 that there are",

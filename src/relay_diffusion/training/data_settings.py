@@ -17,18 +17,18 @@ OF_SOURCE = {
 """Keys that have an effect with one source and not with all."""
 
 
-def at_least(low: int, **values: int) -> None:
-    """Raise RelayError, naming it, if one of the values is below."""
+def at_least(low: float, **values: float) -> None:
+    """Raise RelayError, naming it, if one of the values is below, or is nan."""
     for name, value in values.items():
-        if value < low:
-            raise RelayError(f"{name} is {value}, must be at least {low}")
+        if not value >= low:
+            raise RelayError(f"{name} is {value:.12g}, must be at least {low:g}")
 
 
 def within(low: float, high: float, **values: float) -> None:
     """Raise RelayError, naming it, if one of the values is not."""
     for name, value in values.items():
         if not low <= value <= high:
-            raise RelayError(f"{name} is {value:g}, must be {low:g} to {high:g}")
+            raise RelayError(f"{name} is {value:.12g}, must be {low:.12g} to {high:.12g}")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Data:
 
     def __post_init__(self) -> None:
         at_least(1, batch_size=self.batch_size, reuse=self.reuse, chapter=self.chapter)
+        at_least(0, workers=self.workers)
         if not self.views:
             raise RelayError("views is empty, give at least one, such as [{size = 128}]")
         if not any(view.weight for view in self.views):

@@ -6,13 +6,12 @@ Those of distillation and of the judge are beside what reads them (``rounds.py``
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from relay_diffusion.diffusion import Blur
 from relay_diffusion.errors import RelayError
-from relay_diffusion.training.data_settings import Data, within
+from relay_diffusion.training.data_settings import Data, at_least, within
 
 NUM_TRAIN_STEPS = 1000
 """Levels of the noise schedule, of which a run of so many steps at most takes one each."""
@@ -37,6 +36,10 @@ class AutoencoderObjective:
     kl: float = 1e-6
     decoder_only: bool = False
 
+    def __post_init__(self) -> None:
+        at_least(0, gradient=self.gradient, latent_noise=self.latent_noise)
+        at_least(0, equivariance=self.equivariance, kl=self.kl)
+
 
 @dataclass(frozen=True)
 class BaseObjective:
@@ -57,7 +60,7 @@ class BaseObjective:
 
     def __post_init__(self) -> None:
         within(0, 1, text_dropout=self.text_dropout)
-        within(0, math.inf, offset_noise=self.offset_noise, min_snr_gamma=self.min_snr_gamma)
+        at_least(0, offset_noise=self.offset_noise, min_snr_gamma=self.min_snr_gamma)
 
 
 @dataclass(frozen=True)
@@ -154,3 +157,5 @@ class TextObjective:
                 f"objective.contrast is {self.contrast} and reading {self.reading}: give at least "
                 "one of them a weight, and neither one below 0"
             )
+        if not self.temperature > 0:
+            raise RelayError(f"temperature is {self.temperature:g}, must be above 0")

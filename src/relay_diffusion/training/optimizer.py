@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training import distributed
+from relay_diffusion.training.data_settings import at_least, within
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,13 @@ class OptimizerSettings:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate is {self.accumulate}, must be at least 1")
+        at_least(1, accumulate=self.accumulate)
+        at_least(0, lr=self.lr, eps=self.eps, weight_decay=self.weight_decay, clip=self.clip)
+        at_least(0, warmup=self.warmup, decay_steps=self.decay_steps)
+        at_least(0, **{f"scales.{name}": scale for name, scale in self.scales.items()})
+        within(0, 1, final=self.final)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise RelayError(f"betas is {list(self.betas)}, must be two of at least 0 and below 1")
 
     def lr_at(self, step: int, num_steps: int) -> float:
         """Learning rate of step 0, 1, ..., num_steps - 1."""

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from relay_diffusion.config import apply_overrides, from_dict, load_extended
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.cascade import fill_from_cascade
-from relay_diffusion.training.data_settings import Data, at_least
+from relay_diffusion.training.data_settings import Data, at_least, within
 from relay_diffusion.training.ema import EmaSettings
 from relay_diffusion.training.lora import LoraSettings
 from relay_diffusion.training.objective_settings import (
+    NUM_TRAIN_STEPS,
     AutoencoderObjective,
     BaseObjective,
     ConcatObjective,
@@ -33,7 +34,7 @@ class Run:
         objective: what is trained: "autoencoder", "text", "base", "relay", "concat", "distill" or
             "judge", each with an ``objective`` table of its own.
         steps: optimiser steps in all.
-        seed: of every random draw: the same seed, the same run.
+        seed: of every random draw: the same seed, the same run; 0 to 4294967295.
         out: folder of runs.
         dtype: of the forward pass (autocast); weights, their average and the optimiser are float32.
         device: "auto" is the GPU if there is one.
@@ -64,7 +65,9 @@ class Run:
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps, log_every=self.log_every)
-        if not self.name or "/" in self.name:
+        at_least(0, num_threads=self.num_threads, max_minutes=self.max_minutes)
+        within(0, 2**32 - 1, seed=self.seed)
+        if self.name in ("", ".", "..") or "/" in self.name:
             raise RelayError(f"name is {self.name!r}, must be the name of a folder")
 
 
@@ -126,6 +129,8 @@ class Validation:
     sizes: tuple[int, ...] = (128, 256, 512)
 
     def __post_init__(self) -> None:
+        at_least(0, every=self.every)
+        at_least(1, num_pictures=self.num_pictures, **{"each of sizes": min(self.sizes, default=1)})
         if not self.sizes:
             raise RelayError("sizes is empty, give at least one, such as [128]")
 
@@ -147,6 +152,11 @@ class Preview:
     prompts: tuple[str, ...] = ()
     guidance: float = 3.0
     num_steps: int = 25
+
+    def __post_init__(self) -> None:
+        at_least(0, every=self.every, guidance=self.guidance)
+        at_least(1, num_pictures=self.num_pictures)
+        within(1, NUM_TRAIN_STEPS, num_steps=self.num_steps)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class Round:
 
     def __post_init__(self) -> None:
         at_least(1, num_steps=self.num_steps, steps=self.steps)
+        at_least(0, lr=self.lr, critic_lr=self.critic_lr)
         if self.critic_lr and not self.matches:
             raise RelayError("critic_lr is for loss = 'matching', no other round has a critic")
 
