@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from relay_diffusion.pipelines.assemble import assemble
 from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.pipelines.notices import warn_once
 
-from .tiny import tiny_cascade
+from .tiny import SETTINGS, tiny_cascade
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +40,26 @@ def cascade_folder(cascade: RelayPipeline, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("saved") / "cascade"
     cascade.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def siblings(cascade_folder: Path, distilled: RelayPipeline, tmp_path: Path) -> tuple[Path, Path]:
+    """A cascade that names its fast sibling, and the sibling, side by side."""
+    full = Path(shutil.copytree(cascade_folder, tmp_path / "full"))
+    index = json.loads((full / "model_index.json").read_text())
+    (full / "model_index.json").write_text(json.dumps({**index, "fast_sibling": "../fast"}))
+    students = tmp_path / "students"
+    distilled.save_pretrained(students)
+    assemble(
+        tmp_path / "fast",
+        base_unet=students / "base_unet",
+        relay_unet=students / "relay_unet",
+        shares="../full",
+        prediction_type=distilled.scheduler.config.prediction_type,
+        dtype=torch.float32,
+        **{name: distilled.config[name] for name in SETTINGS},
+    )
+    return full, tmp_path / "fast"
 
 
 @pytest.fixture(autouse=True)

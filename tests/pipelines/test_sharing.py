@@ -23,38 +23,7 @@ from relay_diffusion.models.low_rank import LOW_RANK_FILE
 from relay_diffusion.pipelines.assemble import assemble, distilled_defaults
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
-from .tiny import generators
-
-SETTINGS = (
-    "base_size",
-    "max_tokens",
-    "relay_start",
-    "guidance_scale",
-    "guidance_range",
-    "num_inference_steps",
-    "num_relay_steps",
-    "solver",
-)
-
-
-@pytest.fixture
-def siblings(cascade_folder: Path, distilled: RelayPipeline, tmp_path: Path) -> tuple[Path, Path]:
-    """A cascade that names its fast sibling, and the sibling, side by side."""
-    full = Path(shutil.copytree(cascade_folder, tmp_path / "full"))
-    index = json.loads((full / "model_index.json").read_text())
-    (full / "model_index.json").write_text(json.dumps({**index, "fast_sibling": "../fast"}))
-    students = tmp_path / "students"
-    distilled.save_pretrained(students)
-    assemble(
-        tmp_path / "fast",
-        base_unet=students / "base_unet",
-        relay_unet=students / "relay_unet",
-        shares="../full",
-        prediction_type=distilled.scheduler.config.prediction_type,
-        dtype=torch.float32,
-        **{name: distilled.config[name] for name in SETTINGS},
-    )
-    return full, tmp_path / "fast"
+from .tiny import SETTINGS, generators
 
 
 def test_shared_parts_are_quantised_as_asked(
@@ -227,6 +196,17 @@ def test_parts_that_are_shared_in_a_circle_are_an_error(siblings: tuple[Path, Pa
     index = json.loads((full / "model_index.json").read_text())
     (full / "model_index.json").write_text(json.dumps({**index, "shares": "../fast"}))
     with pytest.raises(RelayError, match="shares its vae in a circle"):
+        RelayPipeline.from_pretrained(fast)
+
+
+def test_what_is_shared_is_not_looked_for_in_the_working_directory(
+    siblings: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, fast = siblings
+    index = json.loads((fast / "model_index.json").read_text())
+    (fast / "model_index.json").write_text(json.dumps({**index, "shares": "full"}))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RelayError, match=r"there is no \S*/fast/full; from there it is \.\./full"):
         RelayPipeline.from_pretrained(fast)
 
 

@@ -19,6 +19,18 @@ WORDS = ("a", "red", "blue", "fox", "above", "mushroom", "pixel", "art")
 
 PROMPT = "a red fox above a mushroom"
 
+SETTINGS = (
+    "base_size",
+    "max_tokens",
+    "relay_start",
+    "guidance_scale",
+    "guidance_range",
+    "num_inference_steps",
+    "num_relay_steps",
+    "solver",
+)
+"""Of a cascade, that a sibling made of it keeps."""
+
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {word: i for i, word in enumerate(("<pad>", "</s>", "<unk>", *WORDS))}

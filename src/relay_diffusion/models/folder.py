@@ -82,12 +82,35 @@ def is_distilled(name_or_path: str | Path) -> bool:
 
 def related(folder: Path, name: str) -> Path:
     """The folder of a cascade that the one in ``folder`` names: its fast sibling, or the one whose
-    parts it shares. Besides what ``resolve`` takes, a path relative to ``folder``.
+    parts it shares. As ``resolve``, but that a path is relative to ``folder``.
 
-    Raises: RelayError as ``resolve``.
+    Raises: RelayError as ``resolve``, and for a folder that is one from the working directory only:
+        the same name would lead elsewhere from another.
     """
-    beside = Path(os.path.normpath(folder / name))  # also of a folder that is yet to be made
-    return beside if name not in PACKAGED and beside.is_dir() else resolve(name)
+    if name in PACKAGED:
+        return resolve(name)
+    beside = _beside(folder, name)
+    if beside.is_dir():
+        return beside
+    if Path(name).is_dir():
+        raise RelayError(
+            f"{folder} names the cascade {name}, as seen from its own folder, and there is no "
+            f"{beside}; from there it is {os.path.relpath(name, folder)}"
+        )
+    return resolve(name)
+
+
+def seen_from(folder: Path, name: str) -> str:
+    """How the cascade in ``folder`` is to name another one, which the user may have named as seen
+    from the working directory."""
+    if name in PACKAGED or _beside(folder, name).is_dir() or not Path(name).is_dir():
+        return name
+    return os.path.relpath(name, folder)
+
+
+def _beside(folder: Path, name: str) -> Path:
+    """A path as seen from ``folder``, which may be yet to be made."""
+    return Path(os.path.normpath(folder / name))
 
 
 def part_folder(folder: Path, part: str) -> Path:
@@ -119,12 +142,12 @@ def shared_parts(folder: Path) -> dict[Path, list[str]]:
     return shared
 
 
-def fast_sibling(name_or_path: str | Path) -> str:
-    """The distilled cascade that was made of this one, as ``resolve`` takes it.
+def fast_sibling(name_or_path: str | Path, revision: str | None = None) -> str:
+    """The distilled cascade that was made of this one, named as ``resolve`` takes both.
 
     Raises: RelayError if it names none.
     """
-    folder = resolve(name_or_path)
+    folder = resolve(name_or_path, revision)
     name = read_index(folder).get("fast_sibling")
     if not name:
         raise RelayError(

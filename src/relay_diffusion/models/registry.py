@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relay_diffusion.errors import RelayError, first_line
+from relay_diffusion.errors import RelayError
+from relay_diffusion.models.hub import download, is_hub_id
 
 PACKAGED = {
     "starter": "the scene world (animals, plants, food, things), trained by this project",
@@ -18,7 +18,6 @@ PACKAGED = {
 }
 INDEX = "model_index.json"
 _PACKAGE = Path(__file__).parents[1]
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,14 @@ class Cascade:
     index: dict[str, Any]
 
 
-def resolve(name_or_path: str | Path) -> Path:
+def resolve(name_or_path: str | Path, revision: str | None = None) -> Path:
     """The folder of a cascade.
 
     Args:
         name_or_path: a registered name, a folder, or a hub id ("owner/name"), which is downloaded
             unless it is there already. A folder of that name goes before the hub, a registered
             name before a folder (write ``./starter`` for that).
+        revision: branch, tag or commit of what is on the hub.
     Raises: RelayError if it is none of these. What is in the folder is not looked at.
     """
     name = str(name_or_path)
@@ -57,8 +57,8 @@ def resolve(name_or_path: str | Path) -> Path:
         return folder
     if folder.exists():
         raise RelayError(f"{name} is a file; a cascade is a folder with {INDEX}")
-    if isinstance(name_or_path, str) and _HUB_ID.fullmatch(name):
-        return _download(name)
+    if isinstance(name_or_path, str) and is_hub_id(name):
+        return download(name, revision)
     near = difflib.get_close_matches(name, PACKAGED, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"names are {', '.join(PACKAGED)}"
     raise RelayError(f"there is no cascade or folder {name!r}; {hint}")
@@ -79,14 +79,3 @@ def list_cascades() -> Iterator[Cascade]:
         index = json.loads((folder / INDEX).read_text()) if (folder / INDEX).is_file() else {}
         num_bytes = sum(file.stat().st_size for file in files)
         yield Cascade(name, description, folder, num_bytes, index)
-
-
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "README.md"]
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=wanted))
-    except Exception as error:  # no network, no such repository, no permission, disk full
-        first = first_line(error)
-        raise RelayError(f"there is no folder {hub_id}, and the hub gave none: {first}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,6 +16,7 @@ from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.models.folder import PARTS, read_index, shared_parts
 from relay_diffusion.models.folder import fast_sibling as fast_sibling_of
 from relay_diffusion.models.guidance import has_guidance
+from relay_diffusion.models.hub import HUB_SETTINGS, downloading
 from relay_diffusion.models.low_rank import differences, open_low_rank
 from relay_diffusion.models.registry import INDEX, resolve
 from relay_diffusion.models.stored import check_weights
@@ -125,15 +127,23 @@ class CascadeComponents(PromptEncoding):
                 else float32. The VAE is opened in float32 (that of SDXL overflows in float16)
                 unless a table names its dtype: ``{"default": ..., "vae": torch.float16}``.
             torch_dtype: what diffusers used to call it.
-            kwargs: as ``DiffusionPipeline.from_pretrained`` takes them (``quantization_config``
-                quantises shared parts too); a part given as None is not opened
-                (``text_encoder=None`` where prompts come as ``prompt_embeds``).
+            kwargs: as ``DiffusionPipeline.from_pretrained`` takes them. Those for loading and
+                downloading hold for shared parts too, except that ``revision`` is of the cascade
+                that is named. A part given as None is not opened (``text_encoder=None`` where
+                prompts come as ``prompt_embeds``).
         Raises: RelayError for a folder that is no cascade, naming the file or tensors at fault.
         """
-        folder = resolve(fast_sibling_of(name_or_path) if fast else name_or_path)
+        dtypes = dtypes_of_parts(dtype if dtype is not None else torch_dtype)
+        revision = kwargs.pop("revision", None)
+        with downloading(**{name: kwargs.pop(name) for name in HUB_SETTINGS if name in kwargs}):
+            name = fast_sibling_of(name_or_path, revision) if fast else name_or_path
+            return cls._open(resolve(name, revision), dtypes, kwargs)
+
+    @classmethod
+    def _open(cls, folder: Path, dtypes: dict[str, torch.dtype], kwargs: Mapping[str, Any]) -> Self:
+        """As ``from_pretrained``, from a folder that need not hold all parts itself."""
         check_cascade_folder(folder, without=frozenset(kwargs))
         _check_settings(folder)
-        dtypes = dtypes_of_parts(dtype if dtype is not None else torch_dtype)
         given = dict(kwargs)
         for owner, shared in shared_parts(folder).items():
             # Of the other cascade, no more than what is missing here.
