@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from relay_diffusion.cli import main
-from relay_diffusion.models.folder import STUDENT_NOTE, read_index
+from relay_diffusion.models.folder import STUDENT_NOTE, part_folder, read_index
 from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.pipelines.metadata import read_parameters, read_record
 
@@ -56,6 +56,17 @@ def test_students_are_assembled_with_defaults_that_they_were_taught(full: Path) 
     index = read_index(full.parent / "fast")
     assert index["guidance_range"] == [1.0, 6.0]
     assert (index["guidance_scale"], index["solver"]) == (6.0, "euler")
+
+
+def test_a_cascade_to_share_with_may_be_named_from_the_working_directory(
+    full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = ["--base", "students", "--relay", "students", "--shares", "full"]
+    assert main(["assemble", "made/fast", *parts]) == 0
+    assert read_index(tmp_path / "made" / "fast")["shares"] == "../../full"
+    monkeypatch.chdir("/")
+    assert part_folder(tmp_path / "made" / "fast", "vae") == full / "vae"
 
 
 @pytest.mark.slow

@@ -202,7 +202,7 @@ def test_parts_that_are_shared_in_a_circle_are_an_error(siblings: tuple[Path, Pa
 def test_what_is_shared_is_not_looked_for_in_the_working_directory(
     siblings: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full, fast = siblings
+    _, fast = siblings
     index = json.loads((fast / "model_index.json").read_text())
     (fast / "model_index.json").write_text(json.dumps({**index, "shares": "full"}))
     monkeypatch.chdir(tmp_path)

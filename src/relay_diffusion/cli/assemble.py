@@ -17,7 +17,7 @@ def assemble(
     ] = None,
     shares: Annotated[
         str | None,
-        typer.Option(help="Cascade that has the rest: a name, or a folder as seen from OUT."),
+        typer.Option(help="Cascade that has the rest: a name, or a folder, also as seen from OUT."),
     ] = None,
     rank: Annotated[
         int,
@@ -51,6 +51,7 @@ def assemble(
         read_json,
         read_note,
         related,
+        seen_from,
     )
     from relay_diffusion.models.quiet import quiet_libraries
     from relay_diffusion.pipelines.assemble import assemble as build
@@ -88,6 +89,7 @@ def assemble(
             raise RelayError("--autoencoder is missing: give its run's export folder, or --shares")
         scheduler = read_json(base, base / "scheduler" / "scheduler_config.json")
     else:
+        shares = seen_from(out, shares)
         lender = related(out, shares)
         kept = read_index(lender)
         wanted = {**kept, **config}
