@@ -12,15 +12,21 @@ from relay_diffusion.evaluation.making import speed
 
 
 def batch(
-    number: int, num: int = 4, seconds: float = 2.0, peak: int = 10, expansion: float = 0.0
+    number: int,
+    num: int = 4,
+    seconds: float = 2.0,
+    peak: int = 10,
+    expansion: float = 0.0,
+    model: str = "m",
 ) -> Batch:
-    return Batch("m", "s", number, num, seconds, peak, expansion)
+    return Batch(model, "s", number, num, seconds, peak, expansion)
 
 
 def test_what_was_agreed_holds_in_the_next_run(tmp_path: Path) -> None:
     first = Logbook(tmp_path)
     first.agree("model", "a", {"steps": 50, "size": (64, 64)})
     first.save()
+    first.add(batch(0, model="a"))
     again = Logbook(tmp_path)
     again.agree("model", "a", {"steps": 50, "size": [64, 64]})
     again.agree("model", "b", {"steps": 10})
@@ -29,6 +35,22 @@ def test_what_was_agreed_holds_in_the_next_run(tmp_path: Path) -> None:
             again.agree("model", "a", changed)
     with pytest.raises(RelayError, match="steps 50, and now it is 10"):
         again.agree("model", "a", {"steps": 10, "size": [64, 64]})
+
+
+def test_settings_that_made_no_picture_may_be_changed(tmp_path: Path) -> None:
+    first = Logbook(tmp_path)
+    for kind, name in (("run", ""), ("suite", "s"), ("suite", "t"), ("model", "m"), ("model", "n")):
+        first.agree(kind, name, {"size": 1})
+    first.save()
+    guessed = Logbook(tmp_path)
+    guessed.agree("run", "", {"size": 2})
+    first.add(batch(0))
+    again = Logbook(tmp_path)
+    for kind, name in (("suite", "t"), ("model", "n")):
+        again.agree(kind, name, {"size": 2})
+    for kind, name in (("run", ""), ("suite", "s"), ("model", "m")):
+        with pytest.raises(RelayError, match="size 1, and now it is 2"):
+            again.agree(kind, name, {"size": 2})
 
 
 def test_a_line_that_was_being_written_is_forgotten(tmp_path: Path) -> None:

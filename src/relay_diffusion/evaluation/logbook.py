@@ -47,6 +47,7 @@ class Logbook:
             except ValueError as error:
                 raise RelayError(f"{out / _SETTINGS} is damaged; give another --out") from error
         self.batches = {(b.model, b.suite, b.number): b for b in self._read_batches()}
+        self._forget_the_unused()
 
     def agree(self, kind: str, name: str, now: Mapping[str, Any]) -> None:
         """Note what is asked for, or check that it is what the pictures here were made with.
@@ -78,6 +79,15 @@ class Logbook:
     def of(self, model: str) -> list[Batch]:
         """The batches of a model."""
         return [batch for key, batch in sorted(self.batches.items()) if key[0] == model]
+
+    def _forget_the_unused(self) -> None:
+        """Drop settings that no picture was made with: those of models and suites without a batch,
+        and all if there is none. Whoever guessed wrong may change them."""
+        models, suites = ({key[i] for key in self.batches} for i in range(2))
+        used = {"run": {""} if models else set(), "suite": suites}
+        for kind, named in self.settings.items():
+            for name in set(named) - used.get(kind, models):
+                del named[name]
 
     def _read_batches(self) -> list[Batch]:
         path = self.out / _BATCHES
