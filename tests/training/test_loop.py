@@ -226,6 +226,18 @@ def test_a_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
         train_tiny(recipe)
 
 
+def test_networks_are_not_overwritten_when_their_checkpoints_are_gone(tmp_path: Path) -> None:
+    recipe = tiny_recipe("autoencoder", tmp_path, run={"steps": 2})
+    train_tiny(recipe)
+    shutil.rmtree(recipe.folder / "checkpoints")
+    written = (recipe.folder / "export" / "recipe.toml").stat().st_mtime_ns
+    with pytest.raises(RelayError, match=r"already holds networks, of step 2, and no checkpoint"):
+        train_tiny(recipe)
+    assert train_tiny(recipe, resume=True)  # complete, as it was
+    assert not (recipe.folder / "checkpoints").exists()
+    assert (recipe.folder / "export" / "recipe.toml").stat().st_mtime_ns == written
+
+
 def test_resuming_with_other_networks_is_refused(tmp_path: Path) -> None:
     train_tiny(tiny_recipe("autoencoder", tmp_path, run={"steps": 2}))
     other = tiny_recipe("autoencoder", tmp_path, model={"vae": KL_VAE})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+
+import torch
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.files import link_folder
@@ -23,17 +26,15 @@ class Export:
         self.recipe = recipe
         self._placed = False  # by this run, in all processes alike
 
-    def lacks(self, step: int) -> bool:
-        """Whether it is not there, or of another step. Every process has to ask."""
-        lacking = False
+    def held(self) -> int:
+        """The step whose weights are there; 0 if there are none, or they do not say. Every process
+        has to ask."""
+        step = torch.tensor(0)
         if distributed.is_main():
-            try:
+            with contextlib.suppress(OSError, ValueError):
                 first = (self.folder / RECIPE).read_text(encoding="utf-8").partition("\n")[0]
-                # Older ones do not say; they were written before their checkpoint.
-                lacking = first.startswith(_STEP) and first != f"{_STEP}{step}"
-            except OSError:
-                lacking = True
-        return distributed.any_of(lacking)
+                step = torch.tensor(int(first.removeprefix(_STEP)))
+        return int(distributed.of_main(step))
 
     def write(self, step: int) -> None:
         """Replace it by the weights as they are now. Every process has to ask, the main one writes.

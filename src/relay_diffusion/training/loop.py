@@ -72,6 +72,15 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     start, changes = _restore(checkpoints, recipe, state, resume)
 
     export = Export(recipe.folder / "export", objective, dump_toml(recipe))
+    held = export.held()
+    if held and not start:  # its checkpoints were deleted
+        if not resume:
+            raise RelayError(
+                f"{recipe.folder} already holds networks, of step {held}, and no checkpoint to go "
+                "on from: give this run another name with --set run.name=..., or move export/ away"
+            )
+        if held >= run.steps:
+            return True
 
     def save() -> None:
         done_steps.fill_(step)
@@ -85,7 +94,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
         with journal.aside(), _evaluating(recipe, modules, ema, device):
             export.write(step)
 
-    if start >= run.steps and export.lacks(start):  # there was no room, or no time
+    if start >= run.steps and held != start:  # there was no room, or no time
         with _evaluating(recipe, modules, ema, device):
             export.write(start)
 
