@@ -90,6 +90,23 @@ def test_gradients_reach_the_network_and_the_text() -> None:
     assert not without
 
 
+@pytest.mark.parametrize("learns", [False, True])
+def test_under_autocast_the_text_is_cast_once_and_nothing_changes(learns: bool) -> None:
+    unet, seen = random_unet(PLAIN), []
+    context, z = torch.randn(2, 5, 24, requires_grad=learns), torch.randn(2, 4, 4, 4)
+    for name, part in unet.named_modules():
+        if name.endswith(("attn2.to_k", "attn2.to_v")):
+            part.register_forward_hook(lambda _, given, __: seen.append(given[0].dtype))
+    added = {"text_embeds": torch.zeros(2, 0), "time_ids": SIZE}
+    c_in = (SIGMA**2 + 1).rsqrt()[:, None, None, None]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = Denoiser(unet, SCHEDULE)(context, SIZE)(z, SIGMA)
+        dtypes = set(seen)
+        prediction = unet(c_in * z, SCHEDULE.nearest(SIGMA), context, added_cond_kwargs=added)
+    assert dtypes == {torch.float32 if learns else torch.bfloat16}
+    assert torch.equal(found, eps_to_denoised(z, prediction.sample.float(), SIGMA))
+
+
 def test_unknown_prediction_type_is_named() -> None:
     with pytest.raises(RelayError, match=r"'sample'.*epsilon"):
         Denoiser(random_unet(PLAIN), SCHEDULE, "sample")

@@ -65,6 +65,7 @@ class Denoiser:
         context = context.to(dtype)
         guidance_cond = self._guidance(guidance, context)
         size = {"text_embeds": whole_text(unet, context), "time_ids": vector.float()}
+        context = _as_autocast_reads(context)
 
         def denoise(z: Tensor, sigma: Tensor) -> Tensor:
             c_in = (sigma**2 + 1).rsqrt().reshape(-1, 1, 1, 1)
@@ -93,6 +94,16 @@ class Denoiser:
             return None
         scale = torch.as_tensor(guidance, dtype=torch.float32, device=context.device)
         return guidance_embedding(scale.expand(len(context)), width).to(context.dtype)
+
+
+def _as_autocast_reads(context: Tensor) -> Tensor:
+    """The embeddings in the precision in which autocast multiplies: every block's two projections
+    of them would cast them anew, and autograd keep each of the copies. Where they have a gradient
+    it is summed over the blocks, in float32, so they stay as they are."""
+    device = context.device.type
+    if context.requires_grad or not torch.is_autocast_enabled(device):
+        return context
+    return context.to(torch.get_autocast_dtype(device))
 
 
 def whole_text(unet: Any, context: Tensor) -> Tensor:
