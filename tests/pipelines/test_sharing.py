@@ -199,6 +199,27 @@ def test_parts_that_are_shared_in_a_circle_are_an_error(siblings: tuple[Path, Pa
         RelayPipeline.from_pretrained(fast)
 
 
+@pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()])
+def test_what_cannot_be_written_whole_is_not_there(
+    siblings: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
+) -> None:
+    """It fails at the last part but one: the UNets, which are written as differences."""
+
+    def fail(*_: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr("relay_diffusion.pipelines.assemble.write_low_rank", fail)
+    before = sorted(tmp_path.iterdir())
+    parts = {part: tmp_path / "full" / part for part in ("base_unet", "relay_unet")}
+    expected = RelayError if isinstance(failure, OSError) else type(failure)
+    with pytest.raises(expected):
+        assemble(tmp_path / "new", **parts, shares="../full", rank=2)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_what_is_shared_is_not_looked_for_in_the_working_directory(
     siblings: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,10 @@ def assemble(
     from relay_diffusion.pipelines.components import CascadeComponents, cascade_settings
 
     quiet_libraries()
+    try:
+        model_card = card.read_text(encoding="utf-8") if card else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise RelayError(f"--card {card} cannot be read as a model card: {error}") from error
     config = apply_overrides({}, set_ or ())
     allowed = [name for name in cascade_settings() if name != "shares"]
     unknown = [name for name in config if name not in allowed]
@@ -116,7 +120,7 @@ def assemble(
         shares=shares,
         rank=rank,
         prediction_type=scheduler["prediction_type"],
-        model_card=card.read_text(encoding="utf-8") if card else "",
+        model_card=model_card,
         **config,
     )
     num_bytes = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())

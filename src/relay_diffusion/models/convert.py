@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import diffusers
-from safetensors import SafetensorError
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.cards import converted_card
 from relay_diffusion.models.checkpoint import find_checkpoint
+from relay_diffusion.models.new_folder import complete_or_absent
 from relay_diffusion.models.official import unet_from_official
 from relay_diffusion.models.official_text import text_encoder_from_folder, tokenizer_from_folder
 from relay_diffusion.models.official_vae import vae_from_official
@@ -77,7 +74,7 @@ def convert_cascade(
         raise RelayError(f"base size {base_size}; it is a side in pixels, 512 for CogView3")
     if not 0 <= guidance_scale < float("inf"):
         raise RelayError(f"guidance {guidance_scale}; give a number of 0 or more")
-    with _complete_or_absent(out) as folder:
+    with complete_or_absent(out) as folder:
         # Opening maps the files and reads next to nothing, so all is checked before any is written.
         networks = {
             "vae": vae_from_official(vae),
@@ -199,19 +196,3 @@ def _steps_in_path(file: Path) -> int | None:
         if named and int(named[1]) > 0:
             return int(named[1])
     return None
-
-
-@contextmanager
-def _complete_or_absent(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` to write into, renamed to ``out`` at the end, or else removed."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RelayError(f"{out} exists already: give a new folder, or remove it")
-    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        os.replace(partial, out)
-    except (OSError, SafetensorError) as error:
-        raise RelayError(f"{out} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

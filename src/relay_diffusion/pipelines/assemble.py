@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from relay_diffusion.models.folder import (
 from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.lora import UNETS
 from relay_diffusion.models.low_rank import open_unet, origin, write_low_rank
+from relay_diffusion.models.new_folder import complete_or_absent, insist_on_new
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.pipelines.settings import resolve_settings
@@ -52,7 +53,8 @@ def assemble(
     """Write a cascade that ``RelayPipeline.from_pretrained(out)`` opens.
 
     Args:
-        out: folder to be made; it may exist if it is empty.
+        out: folder to be made, which appears when it is complete, or not at all; it may exist if
+            it is empty.
         base_unet, relay_unet, vae, text_encoder, tokenizer: folders in the layout of diffusers and
             transformers. The last three may be None where another cascade has them.
         shares: that cascade: a registered name, or a folder as seen from ``out``.
@@ -67,10 +69,10 @@ def assemble(
     Returns: the cascade, in ``dtype``, its UNets as they were given.
     Raises: RelayError if ``out`` holds something already, a part is missing, a student is of
         another prediction type, a network that would be stored as a difference was made of another
-        one, or the defaults in ``config`` are none that a call would take.
+        one, the defaults in ``config`` are none that a call would take, or ``out`` cannot be
+        written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RelayError(f"{out} exists already: give a new folder, or remove it")
+    insist_on_new(out)
     parts = {"vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer}
     lent = [part for part, folder in parts.items() if folder is None]
     if lent and shares is None:
@@ -102,25 +104,36 @@ def assemble(
         **config,
     )
     resolve_settings(pipe.config, pipe.distilled)
-    pipe.save_pretrained(out)
+    ranks = {
+        part: min(rank, read_note(folders[part].parent, LOW_RANK_NOTE).get("rank", rank))
+        for part in differ
+    }
+    with complete_or_absent(out) as folder:
+        _write(pipe, folder, lent, ranks)
+        if model_card:
+            (folder / "README.md").write_text(model_card, encoding="utf-8")
+    return pipe
+
+
+def _write(
+    pipe: RelayPipeline, folder: Path, lent: Sequence[str], ranks: Mapping[str, int]
+) -> None:
+    """Save a cascade without the parts that are ``lent``, and as differences those UNets whose
+    ``ranks`` are given."""
+    pipe.save_pretrained(folder)
     for part in lent:
-        shutil.rmtree(out / part)
-    for part in differ:
-        learned = read_note(folders[part].parent, LOW_RANK_NOTE).get("rank", rank)
-        of = origin(out / part)
-        kept = write_low_rank(out / part, getattr(pipe, part), of, min(rank, learned))
+        shutil.rmtree(folder / part)
+    for part, rank in ranks.items():
+        kept = write_low_rank(folder / part, getattr(pipe, part), origin(folder / part), rank)
         if kept < 0.95:
             log.warning("%s: rank %d keeps %.0f%% of the difference", part, rank, 100 * kept)
-        for file in (out / part).glob("diffusion_pytorch_model*"):
+        for file in (folder / part).glob("diffusion_pytorch_model*"):
             file.unlink()
-    for config_file in out.glob("*/config.json"):
+    for config_file in folder.glob("*/config.json"):
         # Where a part lay on this machine is nobody's business.
         described = json.loads(config_file.read_text(encoding="utf-8"))
         described.pop("_name_or_path", None)
         config_file.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    if model_card:
-        (out / "README.md").write_text(model_card, encoding="utf-8")
-    return pipe
 
 
 def _insist_on_prediction(student: Path, prediction_type: str) -> None:
