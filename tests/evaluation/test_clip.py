@@ -13,8 +13,6 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.metrics.clip import ClipScorer
 from tests.pipelines.tiny import tiny_tokenizer
 
-CPU = torch.device("cpu")
-
 
 def tiny_clip(folder: Path) -> Path:
     torch.manual_seed(0)
@@ -32,7 +30,7 @@ def tiny_clip(folder: Path) -> Path:
 
 
 def test_a_score_belongs_to_its_own_picture_and_prompt(tmp_path: Path) -> None:
-    scorer = ClipScorer.from_pretrained(tiny_clip(tmp_path), CPU)
+    scorer = ClipScorer.from_pretrained(tiny_clip(tmp_path))
     pictures = [Image.new("RGB", (48, 32), "red"), Image.new("RGB", (16, 64), "blue")]
     prompts = ["a red fox", "a blue mushroom above a fox a fox a fox a fox a fox"]
     both = scorer.score(prompts, pictures)
@@ -44,4 +42,4 @@ def test_a_score_belongs_to_its_own_picture_and_prompt(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RelayError, match="cannot be opened as a CLIP model"):
-        ClipScorer.from_pretrained(tmp_path, CPU)
+        ClipScorer.from_pretrained(tmp_path)

@@ -100,8 +100,8 @@ class Mean(torch.nn.Module):
 def test_inception_is_read_from_torchscript_or_refused(tmp_path: Path) -> None:
     file = tmp_path / "inception.pt"
     torch.jit.script(Mean()).save(str(file))
-    network = InceptionFeatures.from_file(file, CPU)
+    network = InceptionFeatures.from_file(file)
     assert network(torch.full((1, 3, 8, 8), 7, dtype=torch.uint8)).tolist() == [[7, 7, 7]]
     file.write_bytes(b"no network")
     with pytest.raises(RelayError, match="no TorchScript"):
-        InceptionFeatures.from_file(file, CPU)
+        InceptionFeatures.from_file(file)

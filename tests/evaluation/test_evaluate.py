@@ -21,7 +21,8 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation import making
 from relay_diffusion.evaluation.cascades import CascadePainter
 from relay_diffusion.evaluation.entries import Entry
-from relay_diffusion.evaluation.instruments import Instruments, open_judge
+from relay_diffusion.evaluation.instruments import Instruments
+from relay_diffusion.evaluation.judge import Judge
 from relay_diffusion.evaluation.painters import Where
 from relay_diffusion.evaluation.run import Settings, evaluate
 from relay_diffusion.evaluation.suites import tasks_suite
@@ -38,7 +39,7 @@ Run = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def run(cascade_folder: Path, judge_folder: Path, atlas: Atlas) -> Run:
-    tools = Instruments(CPU, judge=open_judge(judge_folder, CPU), atlas=atlas)
+    tools = Instruments(CPU, judge=Judge.from_pretrained(judge_folder), atlas=atlas)
 
     def go(out: Path, seed: int = 0, source: Path = cascade_folder, **options: Any) -> Any:
         entries = [Entry("tiny", str(source), options={"steps": 2, **options})]
@@ -152,7 +153,7 @@ def test_the_command_measures_a_cascade_on_held_out_scenes(
 def test_two_models_are_told_apart_or_not(
     cascade_folder: Path, judge_folder: Path, tmp_path: Path
 ) -> None:
-    tools = Instruments(CPU, judge=open_judge(judge_folder, CPU))
+    tools = Instruments(CPU, judge=Judge.from_pretrained(judge_folder))
     entries = [Entry(name, str(cascade_folder), options={"steps": 2}) for name in ("one", "again")]
     suites = [tasks_suite(World.small(), 2)]
     result = evaluate(entries, suites, Settings(1, 0, 2), tmp_path, tools)

@@ -142,8 +142,8 @@ def evaluate(
     from rich.progress import Progress
 
     from relay_diffusion.data.scenes.atlas import Atlas
-    from relay_diffusion.evaluation.instruments import Instruments, open_judge
-    from relay_diffusion.evaluation.judge.judge import packaged
+    from relay_diffusion.evaluation.instruments import Instruments
+    from relay_diffusion.evaluation.judge.judge import Judge, packaged
     from relay_diffusion.evaluation.metrics.clip import ClipScorer
     from relay_diffusion.evaluation.metrics.features import InceptionFeatures
     from relay_diffusion.evaluation.painters import Where
@@ -164,10 +164,10 @@ def evaluate(
         )
     tools = Instruments(
         on,
-        judge=open_judge(judge or packaged(world), on) if judged else None,
+        judge=Judge.from_pretrained(judge or packaged(world)) if judged else None,
         atlas=Atlas.load(drawings, the_world.subjects) if drawn and drawings else None,
-        inception=InceptionFeatures.from_file(inception, on) if inception else None,
-        clip=ClipScorer.from_pretrained(clip, on) if clip else None,
+        inception=InceptionFeatures.from_file(inception) if inception else None,
+        clip=ClipScorer.from_pretrained(clip) if clip else None,
         scorers=scorers,
     )
     with Progress() as bar:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+from torch import nn
 
 from relay_diffusion.data.scenes.atlas import Atlas
 from relay_diffusion.errors import RelayError
@@ -20,6 +21,9 @@ from relay_diffusion.evaluation.suites.prompt import Suite
 @dataclass(frozen=True)
 class Instruments:
     """What is None or empty is not measured.
+
+    The networks wait on the CPU, where they were opened, until ``on_device``: models that are
+    measured get the whole device, and their memory is theirs alone.
 
     Attributes:
         judge: for suites whose prompts say what to see; its features are those of the distances
@@ -39,12 +43,23 @@ class Instruments:
     def judge_features(self) -> JudgeFeatures | None:
         return None if self.judge is None else JudgeFeatures(self.judge.network)
 
-
-def open_judge(folder: Path, device: torch.device) -> Judge:
-    """A judge on a device. Raises: RelayError if the folder holds none."""
-    judge = Judge.from_pretrained(folder)
-    judge.network.to(device)
-    return judge
+    @contextmanager
+    def on_device(self) -> Iterator[None]:
+        """While pictures are measured, the networks are on the device."""
+        networks: list[nn.Module] = []
+        if self.judge is not None:
+            networks.append(self.judge.network)
+        if self.inception is not None:
+            networks.append(self.inception)
+        if self.clip is not None:
+            networks.append(self.clip.model)
+        for network in networks:
+            network.to(self.device)
+        try:
+            yield
+        finally:
+            for network in networks:
+                network.cpu()
 
 
 def check_references(tools: Instruments, suite: Suite) -> None:

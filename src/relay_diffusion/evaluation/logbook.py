@@ -84,7 +84,7 @@ class Logbook:
         """Drop settings that no picture was made with: those of models and suites without a batch,
         and all if there is none. Whoever guessed wrong may change them."""
         models, suites = ({key[i] for key in self.batches} for i in range(2))
-        used = {"run": {""} if models else set(), "suite": suites}
+        used: dict[str, set[Any]] = {"run": {""} if models else set(), "suite": suites}
         for kind, named in self.settings.items():
             for name in set(named) - used.get(kind, models):
                 del named[name]

@@ -112,10 +112,12 @@ def evaluate(
     taking_part = [entry for entry in taking_part if entry.label in made.pictures]
     if not taking_part:
         raise RelayError(f"no model could be run: {made.skipped[-1]['why']}")
+    with tools.on_device():
+        found = gather(taking_part, suites, made.pictures, tools, logbook, watch.say)
     result = {
         "relay_diffusion": __version__,
         "settings": asdict(settings),
-        **gather(taking_part, suites, made.pictures, tools, logbook, watch.say),
+        **found,
         "skipped": made.skipped,
     }
     text = json.dumps(result, indent=1)

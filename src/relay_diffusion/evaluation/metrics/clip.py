@@ -28,7 +28,7 @@ class ClipScorer:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, device: torch.device) -> ClipScorer:
+    def from_pretrained(cls, name: str | Path) -> ClipScorer:
         """Open a folder, or a hub id as "openai/clip-vit-base-patch16".
 
         Raises: RelayError if it cannot be opened.
@@ -36,7 +36,7 @@ class ClipScorer:
         from transformers import AutoTokenizer, CLIPModel
 
         try:
-            model = CLIPModel.from_pretrained(name).to(device)
+            model = CLIPModel.from_pretrained(name)
             return cls(model, AutoTokenizer.from_pretrained(name), str(name))
         except (OSError, ValueError) as error:
             first = first_line(error)

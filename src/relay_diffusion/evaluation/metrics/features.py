@@ -54,10 +54,10 @@ class InceptionFeatures(nn.Module):
         self.network = network
 
     @classmethod
-    def from_file(cls, path: Path, device: torch.device) -> InceptionFeatures:
+    def from_file(cls, path: Path) -> InceptionFeatures:
         """Raises: RelayError if the file is missing or no TorchScript."""
         try:
-            return cls(torch.jit.load(str(path), map_location=device).eval())
+            return cls(torch.jit.load(str(path), map_location="cpu").eval())
         except (RuntimeError, ValueError, OSError) as error:
             raise RelayError(
                 f"{path} is no TorchScript network ({first_line(error)}); "
