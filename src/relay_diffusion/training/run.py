@@ -13,6 +13,7 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import max_tokens_of, part_folder, read_index
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.training import distributed
+from relay_diffusion.training.alone import alone_in
 from relay_diffusion.training.build import networks_of, objective_of, pick_device
 from relay_diffusion.training.cached import text_is_fixed
 from relay_diffusion.training.estimate import activation_bytes, describe, estimate
@@ -58,6 +59,7 @@ def run(
     device = pick_device(recipe)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True  # shapes come again and again
     distributed.join(device)
     _insist_on_memory(recipe, device)
     if source is None:
@@ -65,7 +67,8 @@ def run(
         fixed = text_is_fixed(recipe)
         source = open_source(recipe.data, recipe.run.seed, device, fixed, read)
     try:
-        return train(recipe, make(recipe, source, device), device, resume)
+        with alone_in(recipe.folder):
+            return train(recipe, make(recipe, source, device), device, resume)
     except torch.OutOfMemoryError as error:
         raise RelayError(
             f"{device} has not the memory for {_at_a_time(recipe)}: {SAVING}; "
