@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.files import put_text
+from relay_diffusion.files import lock, put_text
 
-_SETTINGS, _BATCHES = "run.json", "batches.jsonl"
+_SETTINGS, _BATCHES, _LOCK = "run.json", "batches.jsonl", ".lock"
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,26 @@ class Batch:
     expansion_seconds: float = 0.0
 
 
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Make the folder of a run, and keep other runs out of it: each would write the settings of its
+    own over those of the other.
+
+    Raises: RelayError if another one is in it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / _LOCK).open("w") as held:
+        lock(
+            held,
+            f"another relay evaluate is at work in {out}: wait for it, or give another --out",
+        )
+        yield
+
+
 class Logbook:
     """``run.json`` with the settings, ``batches.jsonl`` with a line for each batch."""
 
     def __init__(self, out: Path) -> None:
-        out.mkdir(parents=True, exist_ok=True)
         self.out = out
         self.settings: dict[str, Any] = {}
         if (out / _SETTINGS).is_file():

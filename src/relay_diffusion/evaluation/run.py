@@ -20,7 +20,7 @@ from relay_diffusion.evaluation.cascades import CascadePainter
 from relay_diffusion.evaluation.entries import Entry, check_labels, file_name
 from relay_diffusion.evaluation.fingerprint import fingerprint
 from relay_diffusion.evaluation.instruments import Instruments, check_judge, check_references
-from relay_diffusion.evaluation.logbook import Logbook
+from relay_diffusion.evaluation.logbook import Logbook, alone_in
 from relay_diffusion.evaluation.making import Maker, Planned, plan
 from relay_diffusion.evaluation.painters import Painter, Where, plain
 from relay_diffusion.evaluation.peers import PeerPainter, find_peer
@@ -80,18 +80,31 @@ def evaluate(
 
     Returns: what ``scores.json`` holds.
     Raises: RelayError if a model cannot be run, settings differ from those of the pictures in
-        ``out``, or nothing is left to compare.
+        ``out``, another run is in there, or nothing is left to compare.
     """
     where, watch = where or Where(tools.device), watch or Watch()
     check_labels(entries)
     _check_suites(suites)
     for suite in suites:
         check_references(tools, suite)
+        if tools.judge is not None:
+            check_judge(tools.judge, suite)
+    with alone_in(out):
+        return _evaluate(entries, suites, settings, out, tools, where, watch)
+
+
+def _evaluate(
+    entries: Sequence[Entry],
+    suites: Sequence[Suite],
+    settings: Settings,
+    out: Path,
+    tools: Instruments,
+    where: Where,
+    watch: Watch,
+) -> dict[str, Any]:
     logbook, made = Logbook(out), _Made()
     logbook.agree("run", "", asdict(settings))
     for suite in suites:
-        if tools.judge is not None:
-            check_judge(tools.judge, suite)
         logbook.agree("suite", suite.name, {"prompts": suite.sha256, **suite.source})
     taking_part = []
     for entry in entries:
