@@ -185,7 +185,7 @@ def open_unet(folder: Path, dtype: torch.dtype) -> Any:
     """
     if is_difference(folder):
         return open_low_rank(folder, origin(folder), dtype)
-    return UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype)
+    return UNet2DConditionModel.from_pretrained(folder, dtype=dtype)
 
 
 def whole_weights(folder: Path) -> dict[str, Tensor]:
