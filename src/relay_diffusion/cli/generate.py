@@ -267,13 +267,13 @@ def generate(
             strength=share if start else None,
             relay_guidance_scale=sampling.relay_guidance_scale,
         )
-        path = folder.next(f"{text[:60]} seed {own_seed}")
-        save_picture(picture, path, asdict(parameters), parameters.to_text())
+        with folder.next(text, f"seed {own_seed}") as path:
+            save_picture(picture, path, asdict(parameters), parameters.to_text())
         typer.echo(path)
         grid.add(picture)
     if num_pictures > 1:
-        path = folder.next(f"grid of {num_pictures}")
-        save_picture(grid.image, path, {"grid": num_pictures}, f"Grid of {num_pictures}")
+        with folder.next(f"grid of {num_pictures}") as path:
+            save_picture(grid.image, path, {"grid": num_pictures}, f"Grid of {num_pictures}")
         typer.echo(path)
 
 

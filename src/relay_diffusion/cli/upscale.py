@@ -138,8 +138,8 @@ def upscale(
         "version": __version__,
         "adapters": [asdict(one) for one in used(adapters)],
     }
-    path = folder.next(f"{image.stem[:60]} x{2**times} seed {seed}")
     told = {**record, "adapters": ", ".join(map(str, used(adapters))) or None}
     readable = ", ".join(f"{name}: {value}" for name, value in told.items() if value is not None)
-    save_picture(larger, path, record, readable)
+    with folder.next(image.stem, f"x{2**times} seed {seed}") as path:
+        save_picture(larger, path, record, readable)
     typer.echo(path)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from relay_diffusion.errors import RelayError
 
+MOST_LETTERS = 60
+MOST_BYTES = 120
+"""Of the words in a name: file systems count its bytes, and 255 are to do for all of it."""
+
 
 class PictureFolder:
-    """A folder whose pictures are numbered: they sort as they were made, none is overwritten."""
+    """A folder whose pictures are numbered: they sort as they were made, none is overwritten, also
+    where two processes write into it."""
 
     def __init__(self, path: Path) -> None:
         """Make the folder if need be. Raises: RelayError if that cannot be done."""
@@ -21,8 +28,28 @@ class PictureFolder:
         self._last = max((int(match[1]) for match in numbers if match), default=0)
         self._path = path
 
-    def next(self, words: str) -> Path:
-        """The name of the next picture: its number, then ``words`` as far as names allow them."""
-        self._last += 1
-        slug = re.sub(r"\W+", "-", words.lower()).strip("-")
-        return self._path / f"{self._last:04d}-{slug}.png"
+    @contextmanager
+    def next(self, words: str, end: str = "") -> Iterator[Path]:
+        """A file for the next picture, named by its number, ``words`` as far as there is room, and
+        ``end``. It is nobody else's, and goes if nothing is written to it."""
+        path = self._reserved("-".join(filter(None, (_slug(words), _slug(end)))))
+        try:
+            yield path
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def _reserved(self, slug: str) -> Path:
+        while True:
+            self._last += 1
+            path = self._path / f"{self._last:04d}-{slug}.png"
+            try:
+                path.touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            return path
+
+
+def _slug(words: str) -> str:
+    joined = re.sub(r"\W+", "-", words[:MOST_LETTERS].lower())
+    return joined.encode()[:MOST_BYTES].decode(errors="ignore").strip("-")
