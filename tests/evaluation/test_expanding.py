@@ -13,6 +13,7 @@ from relay_diffusion.evaluation.painters import Where
 from relay_diffusion.pipelines.metadata import read_parameters
 from relay_diffusion.pipelines.prompts import ExpansionError
 from relay_diffusion.pipelines.prompts.chat_model import ChatModelExpander
+from relay_diffusion.pipelines.prompts.endpoint import EndpointExpander
 from tests.evaluation.conftest import CPU, Paint
 from tests.pipelines.test_chat_model import chat_model
 from tests.pipelines.tiny import tiny_cascade
@@ -57,3 +58,22 @@ def test_a_prompt_with_nothing_to_expand_is_no_failure(tmp_path: Path) -> None:
     tiny_cascade(expander="scenes", world="small", max_tokens=64).save_pretrained(tmp_path / "c")
     painter = CascadePainter(Entry.parse(f"{tmp_path / 'c'}@expand=true,size=64"), Where(CPU))
     assert painter.expand(["un renard"], [5]) == ["un renard"]
+
+
+def test_a_language_model_of_the_environment_is_recorded_and_compared(
+    paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EndpointExpander, "expand", lambda self, prompt, seed: ANSWER)
+    monkeypatch.setenv("RELAY_EXPAND_MODEL", "one")
+    monkeypatch.setenv("RELAY_EXPAND_BASE_URL", "http://127.0.0.1:1/v1")
+    (model,) = paint(Path("out"), expand="openai")["models"]
+    for told in (model["asked"], model["settings"]):
+        assert told["expander_model"] == "one"
+        assert told["expander_base_url"] == "http://127.0.0.1:1/v1"
+    monkeypatch.setenv("RELAY_EXPAND_MODEL", "two")
+    with pytest.raises(RelayError, match='with expander_model "one", and now it is "two"'):
+        paint(Path("out"), expand="openai")
+    monkeypatch.setenv("RELAY_EXPAND_MODEL", "one")
+    monkeypatch.setenv("RELAY_EXPAND_BASE_URL", "http://127.0.0.1:2/v1")
+    with pytest.raises(RelayError, match="with expander_base_url "):
+        paint(Path("out"), expand="openai")

@@ -16,7 +16,7 @@ from relay_diffusion.pipelines.metadata import Parameters
 from relay_diffusion.pipelines.notices import quoted
 from relay_diffusion.pipelines.opening import open_cascade
 from relay_diffusion.pipelines.prompting import NO_TOKENIZER
-from relay_diffusion.pipelines.prompts import ExpansionError, long_form
+from relay_diffusion.pipelines.prompts import ExpansionError, language_model, long_form
 from relay_diffusion.pipelines.settings import resolve_settings
 
 
@@ -58,6 +58,7 @@ class CascadePainter:
             "relay_start": list(self.sampling.relay_start),
             "expand": choice,
             **({"expander_model": model} if model else {}),
+            **language_model(self._expander),
             "dtype": plain(dtype),
         }
 

@@ -16,22 +16,18 @@ from PIL import Image
 
 from relay_diffusion import __version__
 from relay_diffusion.errors import RelayError, first_line
+from relay_diffusion.evaluation.asked import asked_of
 from relay_diffusion.evaluation.cascades import CascadePainter
 from relay_diffusion.evaluation.entries import Entry, check_labels, file_name
-from relay_diffusion.evaluation.fingerprint import fingerprint
 from relay_diffusion.evaluation.instruments import Instruments, check_judge, check_references
 from relay_diffusion.evaluation.logbook import Logbook, alone_in
 from relay_diffusion.evaluation.making import Maker, Planned, plan
-from relay_diffusion.evaluation.painters import Painter, Where, plain
-from relay_diffusion.evaluation.peers import PeerPainter, find_peer
+from relay_diffusion.evaluation.painters import Painter, Where
+from relay_diffusion.evaluation.peers import PeerPainter
 from relay_diffusion.evaluation.report import write_report
 from relay_diffusion.evaluation.results import gather
 from relay_diffusion.evaluation.suites.prompt import Suite
-from relay_diffusion.models.folder import read_index, shared_parts
-from relay_diffusion.models.registry import resolve
-from relay_diffusion.pipelines.folder import check_cascade_folder
 from relay_diffusion.pipelines.grid import Grid
-from relay_diffusion.pipelines.prompts import check_expander
 
 GRID_SIDE = 8
 
@@ -109,7 +105,7 @@ def _evaluate(
     taking_part = []
     for entry in entries:
         try:
-            asked = _asked(entry, where)
+            asked = asked_of(entry, where)
         except RelayError as error:
             _skip(entry, error, made, watch)
             continue
@@ -144,28 +140,6 @@ def _evaluate(
             name = "grid" if is_first else f"grid-{entry.folder_name}-{file_name(suite.name)}"
             _grid([one.path for one in planned[: GRID_SIDE**2]]).save(out / f"{name}.png")
     return result
-
-
-def _asked(entry: Entry, where: Where) -> dict[str, Any]:
-    """What must stay the same for pictures to stay the same."""
-    if entry.is_peer:
-        _, folders = find_peer(entry)
-    else:
-        folder = resolve(entry.source)
-        check_cascade_folder(folder)
-        options = entry.options
-        check_expander(options.get("expand"), read_index(folder), options.get("expander_model"))
-        lent = shared_parts(folder).items()
-        folders = [folder, *(owner / part for owner, parts in lent for part in parts)]
-    on_gpu = where.device.type == "cuda"
-    return {
-        "weights": [fingerprint(folder) for folder in folders],
-        "class": entry.class_name,
-        "device": torch.cuda.get_device_name(where.device) if on_gpu else where.device.type,
-        "dtype": plain(where.dtype) if where.dtype else "auto",
-        "low_memory": where.low_memory,
-        **{name: entry.options[name] for name in sorted(entry.options)},
-    }
 
 
 def _plan(

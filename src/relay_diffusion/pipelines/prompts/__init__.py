@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from relay_diffusion.pipelines.prompts.choosing import check_expander, open_expander
+from relay_diffusion.pipelines.prompts.choosing import (
+    check_expander,
+    language_model,
+    open_expander,
+)
 from relay_diffusion.pipelines.prompts.expander import Expander, ExpansionError
 from relay_diffusion.pipelines.prompts.expansion import expand_prompt, long_form
 
@@ -11,6 +15,7 @@ __all__ = [
     "ExpansionError",
     "check_expander",
     "expand_prompt",
+    "language_model",
     "long_form",
     "open_expander",
 ]

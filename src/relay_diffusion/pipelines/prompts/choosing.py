@@ -63,17 +63,39 @@ def open_expander(
 
 def check_expander(
     choice: bool | str | Expander | None, config: Mapping[str, Any], model: str | None = None
-) -> None:
+) -> Expander | None:
     """Refuse what could expand no prompt at all, where that is worse than a warning a picture.
 
     Args: as :func:`open_expander` takes them.
+    Returns: the expander, None where there shall be none.
     Raises: RelayError where that does, and where a language model on this machine is not to be had
         or is no chat model, or the package that asks an endpoint is missing.
     """
     opened = open_expander(choice, config, model)
-    expander = opened.expander if isinstance(opened, Cached) else opened
-    if isinstance(expander, ChatModelExpander | EndpointExpander):
+    asking = _asking(opened)
+    if isinstance(asking, ChatModelExpander | EndpointExpander):
         try:
-            expander.check()
+            asking.check()
         except ExpansionError as error:
             raise RelayError(f"prompts cannot be expanded: {error}") from error
+    return opened
+
+
+def language_model(expander: Expander | None) -> dict[str, str]:
+    """The language model that an expander asks, an option or a variable having named it.
+
+    Returns: "expander_model", and "expander_base_url" of an endpoint unless it is OpenAI's own;
+        nothing, where no language model is asked.
+    """
+    asking = _asking(expander)
+    if isinstance(asking, ChatModelExpander):
+        return {"expander_model": asking.model}
+    if isinstance(asking, EndpointExpander):
+        url = {"expander_base_url": asking.base_url} if asking.base_url else {}
+        return {"expander_model": asking.model, **url}
+    return {}
+
+
+def _asking(expander: Expander | None) -> Expander | None:
+    """An expander without the cache before it."""
+    return expander.expander if isinstance(expander, Cached) else expander
