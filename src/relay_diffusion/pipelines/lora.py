@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.lora import UNETS, Adapter, attach_adapter, read_adapter, write_adapter
@@ -53,3 +54,17 @@ class AdaptedComponents(CascadeComponents):
             raise RelayError(f"neither UNet has an adapter named {adapter_name!r}")
         cascade = Path(self.config.get("_name_or_path") or "").name
         write_adapter(Path(folder), adapted, cascade, adapter_name)
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """As diffusers does. Raises: RelayError where a UNet has an adapter, whose layers would be
+        written under names that no UNet has."""
+        for part in UNETS:
+            unet = getattr(self, part)
+            if unet is not None and any(hasattr(layer, "base_layer") for layer in unet.modules()):
+                raise RelayError(
+                    f"{part} has adapters, with which no cascade can be opened again: "
+                    "save_lora_adapter() saves them alone; for a cascade that has them in its "
+                    "weights call fuse_lora() and unload_lora_weights() first, for one without "
+                    "unload_lora_weights() only"
+                )
+        super().save_pretrained(save_directory, *args, **kwargs)
