@@ -166,6 +166,22 @@ def test_a_sigterm_saves_and_the_rest_follows_exactly(tmp_path: Path) -> None:
     assert_same(whole, recipe)
 
 
+def test_what_goes_wrong_in_a_preview_costs_no_step(tmp_path: Path) -> None:
+    recipe = tiny_recipe("base", tmp_path, run={"steps": 3}, preview={"every": 2})
+
+    def preview() -> tuple[Tensor, int]:
+        raise torch.OutOfMemoryError("too many pictures")
+
+    objective = replace(tiny_objective(recipe), preview=preview)
+    message = r"not the memory for the preview of step 2: lower preview.num_pictures, or set"
+    with pytest.raises(RelayError, match=message):
+        train(recipe, objective, CPU)
+    assert Checkpoints(recipe.folder / "checkpoints", 2).steps() == [2]
+    with pytest.raises(RelayError, match="preview of step 3"):
+        train(recipe, objective, CPU, resume=True)
+    assert train(recipe, objective, CPU, resume=True)  # it is done all the same
+
+
 def test_the_time_limit_saves_and_stops(tmp_path: Path) -> None:
     recipe = tiny_recipe("autoencoder", tmp_path, run={"steps": 50, "max_minutes": 1e-9})
     assert not train_tiny(recipe)

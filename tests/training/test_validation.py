@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import CPU, Squares, tiny_recipe, tokenizer
+from tiny_training import CPU, Squares, tiny_objective, tiny_recipe, tokenizer
 from torch import Tensor
 
 from relay_diffusion.data.batch import PictureBatch
@@ -62,6 +62,27 @@ def test_another_accumulate_makes_the_same_validation(kind: str, tmp_path: Path)
     for accumulate in (2, 8):
         parts = replace(recipe, optimizer=replace(recipe.optimizer, accumulate=accumulate))
         assert validated(parts, 8 // accumulate) == pytest.approx(whole, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["base", "relay", "concat"])
+def test_a_preview_passes_as_many_pictures_at_a_time_as_training(kind: str, tmp_path: Path) -> None:
+    made = []
+    for accumulate in (1, 2):
+        recipe = tiny_recipe(
+            kind,
+            tmp_path,
+            optimizer={"accumulate": accumulate},
+            preview={"num_pictures": 5, "num_steps": 2},
+        )
+        shown = tiny_objective(recipe)
+        passed: list[int] = []
+        shown.trained["unet"].register_forward_pre_hook(lambda _, x: passed.append(len(x[0])))  # noqa: B023
+        assert shown.preview is not None
+        with torch.no_grad():
+            made.append(shown.preview()[0])
+        assert max(passed) == 2 * 4 // accumulate  # with and without its caption
+    assert made[0].shape == (5 if kind == "base" else 15, 3, 32, 32)
+    torch.testing.assert_close(made[1], made[0])
 
 
 @pytest.mark.parametrize("num_pictures", [3, 21])

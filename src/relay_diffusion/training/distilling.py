@@ -40,7 +40,7 @@ from relay_diffusion.training.networks import (
     save_half,
 )
 from relay_diffusion.training.objective import Objective
-from relay_diffusion.training.preview import side_by_side
+from relay_diffusion.training.preview import in_parts, side_by_side
 from relay_diffusion.training.recipe import Model
 from relay_diffusion.training.redrawing import Redrawing
 from relay_diffusion.training.regression import regression
@@ -130,12 +130,18 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         scale = torch.full((num,), min(max(recipe.preview.guidance, low), high), device=device)
         each = settings.teacher_steps_each
         sigmas, _ = settings.levels(schedule, each * num_steps)
-        runs = [
-            (taught(context, vector, scale), slice(None)),
-            (of_student(context, vector, guidance=scale), slice(None, None, each)),
-        ]
         eps = draws.normal("eps", *batch["z_0"].shape[1:])
-        return side_by_side(networks.vae, runs, eps, sigmas, batch.get("z_lr"))
+
+        def made(rows: slice) -> Tensor:
+            given = context[rows], vector[rows]
+            runs = [
+                (taught(*given, scale[rows]), slice(None)),
+                (of_student(*given, guidance=scale[rows]), slice(None, None, each)),
+            ]
+            z_lr = batch["z_lr"][rows] if relays else None
+            return side_by_side(networks.vae, runs, eps[rows], sigmas, z_lr)
+
+        return in_parts(recipe, num, made), 6 if relays else 8
 
     def export(out: Path) -> None:
         save_half(trained["unet"], out / f"{settings.stage}_unet")

@@ -62,6 +62,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
         device,
         bfloat16=run.dtype == "bfloat16",
         frozen={*objective.frozen, *objective.fixed},
+        replicas=run.replicas,
     )
     optimizer = build_optimizer(modules, recipe.optimizer)
     parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
@@ -85,7 +86,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     def save() -> None:
         done_steps.fill_(step)
         checkpoints.save(step, state, dump_toml(recipe))
-        if leave:  # otherwise it is written while the run goes on
+        if leave or check or show:  # otherwise it is written while the run goes on
             checkpoints.settle()
 
     def put_export() -> None:
@@ -93,6 +94,21 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             return
         with journal.aside(), _evaluating(recipe, modules, ema, device):
             export.write(step)
+
+    def put_pictures() -> None:
+        # Who is asked to stop meanwhile, in a validation that takes long, does not begin these.
+        if objective.preview is None or distributed.any_of("SIGTERM" in asked):
+            return
+        try:
+            with journal.aside(), _evaluating(recipe, modules, ema, device):
+                pictures, columns = objective.preview()
+                journal.pictures(step, pictures, columns)
+        except torch.OutOfMemoryError as error:
+            raise RelayError(
+                f"{device} has not the memory for the preview of step {step}: lower "
+                "preview.num_pictures, or set preview.every = 0; --resume then goes on from the "
+                "last checkpoint"
+            ) from error
 
     if start >= run.steps and held != start:  # there was no room, or no time
         with _evaluating(recipe, modules, ema, device):
@@ -164,15 +180,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             if step % run.log_every == 0 or leave:
                 journal.report(step, lr)
             check = _due(step, recipe.validation.every) or (done and recipe.validation.every)
-            if check and not hurried:
-                with journal.aside(), _evaluating(recipe, modules, ema, device):
-                    figures = objective.validate()
-                journal.write(step, **{f"validation/{k}": v for k, v in figures.items()})
             show = _due(step, recipe.preview.every) or (done and recipe.preview.every)
-            if show and objective.preview is not None and not hurried:
-                with journal.aside(), _evaluating(recipe, modules, ema, device):
-                    pictures, columns = objective.preview()
-                    journal.pictures(step, pictures, columns)
             save_now = step % recipe.checkpoint.every == 0 or leave
             try:
                 checkpoints.settle(wait=save_now)
@@ -185,6 +193,13 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
                 except RelayError as error:
                     journal.say(step, str(error))
                     failed.append(error)
+            # After the checkpoint, which nothing that goes wrong here may cost.
+            if check and not hurried:
+                with journal.aside(), _evaluating(recipe, modules, ema, device):
+                    figures = objective.validate()
+                journal.write(step, **{f"validation/{k}": v for k, v in figures.items()})
+            if show and not hurried:
+                put_pictures()
             if leave and failed:
                 raise failed[0]
             if leave:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,8 @@ from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Source, as_in_training
 from relay_diffusion.training.latents import clean_latents, low_resolution_latents
 from relay_diffusion.training.networks import Networks
-from relay_diffusion.training.recipe import BaseRecipe, RelayRecipe, UpscalingRecipe
+from relay_diffusion.training.recipe import BaseRecipe, Recipe, RelayRecipe, UpscalingRecipe
+from relay_diffusion.training.validation import samples_at_once
 
 
 def preview_base(
@@ -42,12 +43,17 @@ def preview_base(
     with as_in_training(device):
         held = source("held-out", recipe.data.views[:1]).batch(0, num)
     prompts = prompts or list(held.captions)
-    denoise = _guided(networks, denoiser, prompts, held.time_ids.to(device), recipe)
+    time_ids = held.time_ids.to(device)
     shape = clean_latents(networks, held, device).shape[1:]
     eps = Draws.of_batch(0, "preview", 0, num, device).normal("eps", *shape)
     sigmas = denoiser.schedule.sample_sigmas(recipe.preview.num_steps)
-    z = sample_base(denoise, base_start(eps, sigmas[0].item()), sigmas)
-    return decode(networks.vae, z).clamp(-1, 1), 8
+
+    def made(rows: slice) -> Tensor:
+        denoise = _guided(networks, denoiser, prompts[rows], time_ids[rows], recipe)
+        z = sample_base(denoise, base_start(eps[rows], sigmas[0].item()), sigmas)
+        return decode(networks.vae, z).clamp(-1, 1)
+
+    return in_parts(recipe, num, made), 8
 
 
 def preview_upscaling(
@@ -72,18 +78,28 @@ def preview_upscaling(
     eps = Draws.of_batch(0, "preview", 0, len(z_lr), device).normal("eps", *z_lr.shape[1:])
     time_ids, captions = held.time_ids.to(device), list(held.captions)
     schedule, num_steps = denoiser.schedule, recipe.preview.num_steps
-    if isinstance(recipe, RelayRecipe):
-        denoise = _guided(networks, denoiser, captions, time_ids, recipe)
-        start = recipe.objective.num_relay_train_steps
-        sigmas = schedule.relay_sigmas(min(num_steps, start), start)
-        taus = relay_taus(len(sigmas) - 1, recipe.objective.blur)
-        z = sample_relay(denoise, z_lr, eps, sigmas, taus)
-    else:
-        denoise = _guided(networks, denoiser, captions, time_ids, recipe, z_lr)
-        sigmas = schedule.sample_sigmas(num_steps)
-        z = sample_base(denoise, base_start(eps, sigmas[0].item()), sigmas)
-    made = decode(networks.vae, z).clamp(-1, 1)
-    return torch.stack([x_lr, made, x], 1).flatten(0, 1).clamp(-1, 1), 6
+
+    def made(rows: slice) -> Tensor:
+        beside = None if isinstance(recipe, RelayRecipe) else z_lr[rows]
+        denoise = _guided(networks, denoiser, captions[rows], time_ids[rows], recipe, beside)
+        if isinstance(recipe, RelayRecipe):
+            start = recipe.objective.num_relay_train_steps
+            sigmas = schedule.relay_sigmas(min(num_steps, start), start)
+            taus = relay_taus(len(sigmas) - 1, recipe.objective.blur)
+            z = sample_relay(denoise, z_lr[rows], eps[rows], sigmas, taus)
+        else:
+            sigmas = schedule.sample_sigmas(num_steps)
+            z = sample_base(denoise, base_start(eps[rows], sigmas[0].item()), sigmas)
+        return decode(networks.vae, z).clamp(-1, 1)
+
+    pictures = torch.stack([x_lr, in_parts(recipe, len(captions), made), x], 1)
+    return pictures.flatten(0, 1).clamp(-1, 1), 6
+
+
+def in_parts(recipe: Recipe, num: int, made: Callable[[slice], Tensor]) -> Tensor:
+    """``made`` of so many pictures, as many at a time as pass through the networks in training."""
+    size = samples_at_once(recipe)
+    return torch.cat([made(slice(first, first + size)) for first in range(0, num, size)])
 
 
 def side_by_side(
@@ -92,9 +108,9 @@ def side_by_side(
     eps: Tensor,
     sigmas: Tensor,
     z_lr: Tensor | None = None,
-) -> tuple[Tensor, int]:
-    """What several denoisers make of the same noise, side by side; before them, for the relay, the
-    low-resolution picture.
+) -> Tensor:
+    """What several denoisers make of the same noise, one after the other for each picture; before
+    them, for the relay, the low-resolution one.
 
     Args:
         runs: each with the levels that it goes by, as a slice of ``sigmas``.
@@ -106,8 +122,7 @@ def side_by_side(
             made.append(sample_base(denoise, z, sigmas[levels]))
         else:
             made.append(sample_relay(denoise, z_lr, eps, sigmas[levels]))
-    pictures = torch.stack([decode(vae, z).clamp(-1, 1) for z in made], 1)
-    return pictures.flatten(0, 1), len(made) * max(1, 8 // len(made))
+    return torch.stack([decode(vae, z).clamp(-1, 1) for z in made], 1).flatten(0, 1)
 
 
 def _guided(
