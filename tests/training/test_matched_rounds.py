@@ -60,6 +60,13 @@ def test_a_round_that_matches_goes_on_with_the_student_before(teacher: Path, sta
         assert any(bool((p != 0).any()) for n, p in part.named_parameters() if n.endswith(".up"))
 
 
+def test_rounds_that_match_have_a_folder_each(teacher: Path) -> None:
+    first, second, third = rounds_of(recipe_for(teacher, rounds=[*MATCHED, MATCHED[1]]))
+    assert [one.run.name for one in (second, third)] == ["fast_2_matched", "fast_2_matched_2"]
+    assert second.model.unet == str(first.folder / "export" / "base_unet")
+    assert third.model.unet == str(second.folder / "export" / "base_unet")
+
+
 @pytest.mark.slow
 def test_a_consistent_student_can_be_matched(teacher: Path) -> None:
     recipe = recipe_for(teacher, method="consistency", teacher_steps=8, rounds=MATCHED)

@@ -190,7 +190,8 @@ class DistillRecipe(Recipe):
 
 def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
     """One recipe for each round, in the folders NAME_16, NAME_8, ... by the student's steps, and
-    NAME_8_matched of one that matches; for the relay, with the teacher's start level.
+    NAME_8_matched, NAME_8_matched_2, ... of those that match; for the relay, with the teacher's
+    start level.
 
     Raises: RelayError if the teacher cannot be read, or the recipe has another start than it.
     """
@@ -198,9 +199,12 @@ def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
     index, _ = read_cascade(resolve(objective.teacher), "objective.teacher")
     if objective.stage == "relay":
         objective = replace(objective, start=_start_of_teacher(objective, index))
-    before = ""
+    before, num_matched = "", 0
     for one in objective.rounds:
-        name = f"{recipe.run.name}_{one.num_steps}" + ("_matched" if one.matches else "")
+        name = f"{recipe.run.name}_{one.num_steps}"
+        num_matched = num_matched + 1 if one.matches else 0
+        if one.matches:
+            name += "_matched" + (f"_{num_matched}" if num_matched > 1 else "")
         lr = one.lr or recipe.optimizer.lr
         scales = dict(recipe.optimizer.scales)
         if one.matches:
