@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
 from relay_diffusion.data.prepare.cascade import open_vae, read_encoders
@@ -24,21 +24,6 @@ from relay_diffusion.pipelines.assemble import assemble, distilled_defaults
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
 from .tiny import SETTINGS, generators
-
-
-def test_shared_parts_are_quantised_as_asked(
-    siblings: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: dict[str, Any] = {}
-    plain = DiffusionPipeline.from_pretrained.__func__  # type: ignore[attr-defined]
-
-    def open_plain(cls: Any, folder: Path, **kwargs: Any) -> Any:
-        asked[folder.name] = kwargs.pop("quantization_config", None)
-        return plain(cls, folder, **kwargs)
-
-    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", classmethod(open_plain))
-    RelayPipeline.from_pretrained(siblings[1], quantization_config="int8")
-    assert asked == {"full": "int8", "fast": "int8"}
 
 
 def test_a_sibling_stores_its_networks_only_and_opens_whole(
@@ -157,12 +142,6 @@ def test_a_relay_stage_can_be_stored_as_its_difference_from_the_base_stage(
     with pytest.raises(RelayError, match="was made of another network than"):
         assemble(tmp_path / "wrong", **parts, relay_unet=run / "relay_unet", rank=2)
     assert not (tmp_path / "wrong").exists()
-
-
-def test_parts_that_are_not_wanted_are_not_lent(siblings: tuple[Path, Path]) -> None:
-    _, fast = siblings
-    pipe = RelayPipeline.from_pretrained(fast, text_encoder=None, tokenizer=None)
-    assert pipe.text_encoder is None and pipe.vae is not None
 
 
 def test_a_cascade_saved_whole_needs_no_other(siblings: tuple[Path, Path], tmp_path: Path) -> None:

@@ -13,17 +13,16 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from relay_diffusion.config import arguments_for
 from relay_diffusion.errors import RelayError, first_line
-from relay_diffusion.models.folder import PARTS, read_index, shared_parts
 from relay_diffusion.models.folder import fast_sibling as fast_sibling_of
+from relay_diffusion.models.folder import read_index
 from relay_diffusion.models.guidance import has_guidance
 from relay_diffusion.models.hub import HUB_SETTINGS, downloading
-from relay_diffusion.models.low_rank import differences, open_low_rank
 from relay_diffusion.models.registry import INDEX, resolve
 from relay_diffusion.models.stored import check_weights
 from relay_diffusion.pipelines.devices import dtypes_of_parts
 from relay_diffusion.pipelines.encoding import PromptEncoding
 from relay_diffusion.pipelines.folder import check_cascade_folder
-from relay_diffusion.pipelines.notices import warn_once
+from relay_diffusion.pipelines.lending import lent_parts, parts_of_differences
 from relay_diffusion.pipelines.pictures import check_pixels
 from relay_diffusion.pipelines.sizes import Size, stages_for
 
@@ -144,26 +143,9 @@ class CascadeComponents(PromptEncoding):
         """As ``from_pretrained``, from a folder that need not hold all parts itself."""
         check_cascade_folder(folder, without=frozenset(kwargs))
         _check_settings(folder)
-        given = dict(kwargs)
-        for owner, shared in shared_parts(folder).items():
-            # Of the other cascade, no more than what is missing here.
-            taken: dict[str, Any] = dict.fromkeys(set(PARTS) - {"scheduler", *shared})
-            if kwargs.get("quantization_config"):
-                taken["quantization_config"] = kwargs["quantization_config"]
-            lender = cls.from_pretrained(owner, dtype=dtypes, **taken)
-            given |= {part: getattr(lender, part) for part in shared if part not in kwargs}
-        low_rank = {part: of for part, of in differences(folder).items() if part not in kwargs}
-        if low_rank and kwargs.get("quantization_config"):
-            warn_once(
-                f"{', '.join(low_rank)} of {folder} are stored as differences and not quantised: "
-                "save the cascade whole with save_pretrained, and open that"
-            )
-        given |= {
-            part: open_low_rank(
-                folder / part, teacher, dtypes.get(part, dtypes.get("default", torch.float32))
-            )
-            for part, teacher in low_rank.items()
-        }
+        given = {**kwargs, **lent_parts(cls.from_pretrained, folder, dtypes, kwargs)}
+        quantised = bool(kwargs.get("quantization_config"))
+        given |= parts_of_differences(folder, dtypes, given.keys(), quantised)
         check_weights(folder, without=frozenset(given))
         try:
             return super().from_pretrained(folder, dtype=dtypes, **given)
