@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from relay_diffusion.data.pictures.folder import FolderRecords
 
 SIZES = [(40, 40), (64, 40), (40, 64), (50, 48), (96, 48), (36, 60)]
 """Width and height."""
@@ -69,6 +74,23 @@ def write_folder(folder: Path, records: Sequence[Drawn], captions: str = "txt") 
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "metadata.jsonl").write_text(lines)
     return folder
+
+
+@contextmanager
+def failing_disk(name: str) -> Iterator[None]:
+    """Files of that name in a folder of pictures can be opened, but not read, for a while."""
+
+    class Failing(io.BytesIO):
+        def read(self, *size: Any) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def open_one(records: FolderRecords, i: int) -> BinaryIO:
+        return Failing() if records.place(i).name == name else opened(records, i)
+
+    opened = FolderRecords.open
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FolderRecords, "open", open_one)
+        yield
 
 
 def write_shards(folder: Path, records: Sequence[Drawn], captions: str = "json") -> Path:

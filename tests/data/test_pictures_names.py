@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     column = pa.array(list(map(os.fsencode, paths)), pa.binary()).view(pa.string())
     pq.write_table(pa.table({"path": column, "caption": ["a"] * 4}), tmp_path / "list.parquet")
     (bad,) = open_collection(str(tmp_path), {}).bad
-    assert str(bad) == f"{KEY}: unreadable: {KEY}.png: No such file or directory"
+    assert str(bad) == f"{KEY}: no picture: {KEY}.png: No such file or directory"
 
 
 def test_suffixes_may_be_in_capitals(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.data.drawn import (
     Drawn,
     drawn,
     encoded,
+    failing_disk,
     picture,
     write_folder,
     write_parquet,
@@ -150,6 +151,30 @@ def test_sizes_are_kept_until_a_file_changes(
     changed.write_bytes(encoded(picture(0, 80, 30)))
     os.utime(changed, (1, 1))
     assert Index.of(open_records(str(folder))).widths.tolist() == [80, 40, 64, 50]
+
+
+def test_what_a_failing_disk_takes_is_looked_for_again(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, drawn(4))
+    with failing_disk("part0/002.png"):
+        faults = Index.of(open_records(str(folder))).faults
+    assert {i: str(fault) for i, fault in faults.items()} == {1: "unreadable: Input/output error"}
+    assert Index.of(open_records(str(folder))).faults == {}
+
+
+def test_pictures_that_a_table_names_may_come_later(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    bytes_here = {"bytes": encoded(picture(0, 40, 40)), "path": "c.png"}
+    column = [{"bytes": None, "path": "a.png"}, {"bytes": None, "path": "b.png"}, bytes_here]
+    table = pa.table({"image": column, "caption": ["a"] * 3})
+    pq.write_table(table, tmp_path / "list.parquet")
+    (tmp_path / "a.png").write_bytes(encoded(picture(0, 40, 40)))
+    records = open_records(str(tmp_path / "list.parquet"))
+    assert [file.name for file in records.files()] == ["list.parquet", "a.png", "b.png"]
+    assert Index.of(records).faults.keys() == {1}
+    (tmp_path / "b.png").write_bytes(encoded(picture(1, 40, 40)))
+    assert Index.of(open_records(str(tmp_path / "list.parquet"))).faults == {}
 
 
 def test_tables_of_two_layouts_are_not_mixed(tmp_path: Path) -> None:

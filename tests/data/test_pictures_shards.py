@@ -8,6 +8,8 @@ import logging
 import multiprocessing
 import os
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,30 @@ def _build(cache: str, made: Any, file: Path) -> None:
         return {"number": np.array([7])}
 
     assert kept.kept("number", [file], build)["number"].tolist() == [7]
+
+
+def test_what_does_not_last_is_for_those_that_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def known(number: int) -> int:
+        arrays = kept.kept(
+            "number",
+            [tmp_path / "data"],
+            lambda: {"number": np.array(number)},
+            lambda arrays: False,
+        )
+        return int(arrays["number"])
+
+    @contextmanager
+    def behind_another(path: Path) -> Iterator[None]:
+        monkeypatch.setattr(kept, "_alone", alone)
+        assert known(1) == 1
+        yield
+
+    alone = kept._alone
+    monkeypatch.setattr(kept, "_alone", behind_another)
+    assert known(2) == 1
+    assert known(3) == 3
 
 
 def test_one_process_builds_and_the_others_wait(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,9 @@ def contents(out: Path) -> dict[str, bytes]:
     """All files of a prepared folder but the lock."""
     files = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+def left_out(out: Path) -> dict[str, tuple[str, str]]:
+    lines = (out / "left-out.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return {row["key"]: (row["reason"], row["detail"]) for row in rows}

@@ -25,16 +25,9 @@ from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.low_resolution import low_resolution
 from relay_diffusion.models.text import encode_text, tokenize
 from tests.data.drawn import Drawn, encoded, write_folder, write_shards
-from tests.data.prepare.making import InLine, Killed, contents, job, made, scribble, scribbles
+from tests.data.prepare.making import InLine, job, left_out, made, scribble, scribbles
 
-SIZES = [(64, 64), (96, 48), (40, 60)]
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
-
-
-def left_out(out: Path) -> dict[str, tuple[str, str]]:
-    lines = (out / "left-out.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    return {row["key"]: (row["reason"], row["detail"]) for row in rows}
 
 
 def samples(out: Path) -> list[dict[str, bytes]]:
@@ -120,37 +113,6 @@ def test_a_bad_line_of_a_table_is_listed(cascade_folder: Path, tmp_path: Path) -
     assert manifest.num == 3 and manifest.left_out == {"no caption": 1, "broken line": 1}
     reason, detail = left_out(out)["metadata.jsonl, line 4"]
     assert reason == "broken line" and detail.startswith("caption is not JSON: ")
-
-
-@pytest.mark.parametrize("stop", [0, 2, 4, 6])
-def test_a_killed_run_goes_on_to_the_same_files(
-    stop: int, cascade_folder: Path, tmp_path: Path
-) -> None:
-    pictures = write_folder(tmp_path / "data", scribbles(30, SIZES), "json")
-    whole = made(pictures, tmp_path / "whole", cascade_folder)
-    out = tmp_path / "killed"
-    with pytest.raises(Killed):
-        prepare(job(pictures, out, cascade_folder), InLine(stop=stop))
-    (out / "shards" / ".00000.tar.dead.new").write_bytes(b"half")
-    again = InLine(order=-1)
-    assert prepare(job(pictures, out, cascade_folder), again).shards == whole.shards
-    assert again.done == 8 - stop  # four ranges, checked and encoded
-    assert contents(out) == contents(tmp_path / "whole")
-    idle = InLine()
-    prepare(job(pictures, out, cascade_folder), idle)
-    assert idle.done == 0
-
-
-def test_a_shard_that_was_lost_is_made_again(cascade_folder: Path, tmp_path: Path) -> None:
-    pictures, out = write_folder(tmp_path / "data", scribbles(20), "json"), tmp_path / "out"
-    made(pictures, out, cascade_folder)
-    before = contents(out)
-    (out / "shards" / "00001.tar").write_bytes(b"")
-    (out / "shards" / "00000.tar").unlink()
-    again = InLine()
-    prepare(job(pictures, out, cascade_folder), again)
-    assert again.done == 2
-    assert contents(out) == before
 
 
 def test_a_sample_holds_what_the_networks_make_of_the_picture(

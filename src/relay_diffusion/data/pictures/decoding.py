@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import warnings
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -10,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from relay_diffusion.data.pictures.faults import PictureFault
+from relay_diffusion.data.pictures.faults import PictureFault, unread
 
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 NOT_HANDLED = ("I", "F")
@@ -79,6 +80,9 @@ def _faults() -> Iterator[None]:
         limit = f"at most {Image.MAX_IMAGE_PIXELS} pixels are decoded"
         raise PictureFault("too large", limit) from error
     except Exception as error:
+        # Of the system, and not Pillow's own; that a place is none, a broken file asks for.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise unread(error) from error
         text = str(error)
         if "truncated" in text.lower() or isinstance(error, EOFError):
             raise PictureFault("truncated") from error

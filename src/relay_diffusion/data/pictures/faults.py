@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal[
     "not a picture",
@@ -25,6 +26,11 @@ Kind = Literal[
     "duplicate",
     "latents not finite",
 ]
+
+
+PASSING: Kind = "unreadable"
+"""What the next try may find otherwise, so it is never kept: a disk or a network that failed, or a
+file that may not be read."""
 
 
 class Fault(Exception):
@@ -50,6 +56,23 @@ class PictureFault(Fault):
 
     def __init__(self, kind: Kind, detail: str = "") -> None:
         super().__init__(kind, detail)
+
+
+def unread(error: OSError, absent: Kind = "no picture", name: str = "") -> PictureFault:
+    """The fault of a record with a file that the system does not give.
+
+    Args:
+        absent: its kind where there is no such file, which is known of the data set's state.
+        name: of the file, where the record does not say it.
+    """
+    gone = isinstance(error, (FileNotFoundError, NotADirectoryError))
+    what = error.strerror or str(error)
+    return PictureFault(absent if gone else PASSING, f"{name}: {what}" if name else what)
+
+
+def lasting(faults: Iterable[Sequence[Any]]) -> bool:
+    """Whether faults, as (record, kind, detail), may be kept."""
+    return all(kind != PASSING for _, kind, _ in faults)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from relay_diffusion.data.pictures.faults import BadRecord, PictureFault
+from relay_diffusion.data.pictures.faults import BadRecord, PictureFault, unread
 from relay_diffusion.data.pictures.records import (
     SUFFIXES,
     Place,
@@ -83,13 +83,16 @@ class FolderRecords(Records):
         try:
             return (self.folder / self._names[i]).open("rb")
         except OSError as error:
-            raise PictureFault("unreadable", str(error.strerror)) from error
+            raise unread(error) from error
 
     def place(self, i: int) -> Place:
         return Place(self.folder, self._names[i])
 
     def bad_lines(self) -> Sequence[BadRecord]:
         return self._bad_lines
+
+    def places(self) -> Sequence[Path]:
+        return [self.folder]
 
     def files(self) -> Iterable[Path]:
         names = [*self._names, *sorted(self._sidecars.values()), *self._tables]
@@ -101,7 +104,7 @@ class FolderRecords(Records):
         try:
             return (self.folder / self._sidecars[name]).read_bytes()
         except OSError as error:
-            raise PictureFault("no caption", f"{escaped(name)}: {error.strerror}") from error
+            raise unread(error, "no caption", escaped(name)) from error
 
 
 @dataclass(frozen=True)

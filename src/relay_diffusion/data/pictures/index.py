@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from relay_diffusion.data.pictures.decoding import measure
-from relay_diffusion.data.pictures.faults import PictureFault
+from relay_diffusion.data.pictures.faults import PictureFault, lasting
 from relay_diffusion.data.pictures.kept import Arrays, kept, packed, unpacked
 from relay_diffusion.data.pictures.records import Records
 
@@ -42,7 +42,12 @@ class Index:
         faults: dict[int, PictureFault] = {}
         with tqdm(total=num, desc="measuring", disable=None, leave=False, delay=1) as bar:
             for files, part in records.parts():
-                arrays = kept("index", files, partial(_read, records, part, bar))
+                arrays = kept(
+                    "index",
+                    files,
+                    partial(_read, records, part, bar),
+                    lambda arrays: lasting(unpacked(arrays["faults"])),
+                )
                 bar.update(part.stop - bar.n)
                 inside = slice(part.start, part.stop)
                 heights[inside], widths[inside] = arrays["heights"], arrays["widths"]

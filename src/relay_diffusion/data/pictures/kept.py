@@ -30,40 +30,61 @@ def cache_folder() -> Path:
     return Path(root) / "relay-diffusion" / "pictures"
 
 
-def kept(kind: str, files: Iterable[Path], build: Callable[[], Arrays]) -> Arrays:
+def kept(
+    kind: str,
+    files: Iterable[Path],
+    build: Callable[[], Arrays],
+    lasts: Callable[[Arrays], bool] = lambda arrays: True,
+) -> Arrays:
     """``build()``, or what it gave when the files had the same sizes and times of change.
 
     Of several processes that want it one builds, and the others wait and take what it wrote. A
     cache that cannot be written costs the time of building, and a line that says so.
+
+    Args:
+        lasts: whether what was built may be kept; otherwise, or if the files change meanwhile, it
+            is for those that waited, who have to agree, and built anew by all others.
     """
+    files = list(files)
     name, state = fingerprint(files)
     path = cache_folder() / f"{name}.{kind}.npz"
     found = _found(path, state)
     if found is not None:
         return found
+    before = _version(path)
     with _alone(path.with_suffix(".lock")):
-        found = _found(path, state)  # by the process that was waited for
+        found = _found(path, state, passing=_version(path) != before)
         if found is not None:
             return found
         arrays = build()
+        passing = not lasts(arrays) or fingerprint(files)[1] != state
         stamp = np.frombuffer(state.encode(), np.uint8)
         try:
             with put(path) as new, new.open("wb") as file:
-                np.savez(file, state=stamp, **arrays)  # type: ignore[arg-type]
+                np.savez(file, state=stamp, passing=np.array(passing), **arrays)  # type: ignore[arg-type]
         except OSError as error:
             log.warning("%s not written (%s), so it is made again each time", path, error.strerror)
         return arrays
 
 
-def _found(path: Path, state: str) -> Arrays | None:
-    """What is in ``path``, if it is of this state."""
+def _found(path: Path, state: str, passing: bool = False) -> Arrays | None:
+    """What is in ``path``, if it is of this state, and lasts unless ``passing`` will do."""
     try:
         with np.load(path) as found:
-            if found["state"].tobytes() != state.encode():
+            if found["state"].tobytes() != state.encode() or (found["passing"] and not passing):
                 return None
-            return {key: found[key] for key in found.files if key != "state"}
+            return {key: found[key] for key in found.files if key not in ("state", "passing")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None  # none yet, or one that was cut short
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Another one whenever the file is written; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 @contextlib.contextmanager

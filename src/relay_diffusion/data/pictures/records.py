@@ -98,6 +98,10 @@ class Records(abc.ABC):
     def files(self) -> Iterable[Path]:
         """All files that it is stored in; when one of them changes, what is known is outdated."""
 
+    @abc.abstractmethod
+    def places(self) -> Sequence[Path]:
+        """The shards, the tables or the folder that captions are written to."""
+
     def read(self, i: int) -> Record:
         with self.open(i) as file:
             return Record(self.key(i), file.read(), self.texts(i))

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from relay_diffusion.data.pictures.faults import BadRecord, PictureFault
+from relay_diffusion.data.pictures.faults import BadRecord, unread
 from relay_diffusion.data.pictures.kept import Arrays, kept, packed, unpacked
 from relay_diffusion.data.pictures.records import (
     SUFFIXES,
@@ -87,10 +87,13 @@ class ShardRecords(Records):
         try:
             return window(path, offset, size)
         except OSError as error:
-            raise PictureFault("unreadable", str(error.strerror)) from error
+            raise unread(error) from error
 
     def place(self, i: int) -> Place:
         return Place(self._shards[self._shard[i]], self._keys[i])
+
+    def places(self) -> Sequence[Path]:
+        return self._shards
 
     def files(self) -> Iterable[Path]:
         return self._shards
@@ -109,7 +112,7 @@ class ShardRecords(Records):
             with window(path, offset, size, size) as file:
                 return file.read()
         except OSError as error:
-            raise PictureFault("unreadable", str(error.strerror)) from error
+            raise unread(error) from error
 
     def _place(self, i: int, part: str) -> tuple[Path, int, int]:
         """File, offset and size of a part of a sample."""

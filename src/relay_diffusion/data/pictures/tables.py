@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from relay_diffusion.data.pictures.faults import PictureFault
+from relay_diffusion.data.pictures.faults import PictureFault, unread
 from relay_diffusion.data.pictures.kept import cache_folder, fingerprint
 from relay_diffusion.data.pictures.records import Place, Records, Texts, escaped, texts_of
 from relay_diffusion.errors import RelayError
@@ -101,14 +101,21 @@ class TableRecords(Records):
         try:
             return (self._files[file].parent / path).open("rb")
         except OSError as error:
-            raise PictureFault("unreadable", f"{escaped(path)}: {error.strerror}") from error
+            raise unread(error, name=escaped(path)) from error
 
     def place(self, i: int) -> Place:
         file, row = self._row(i)
         return Place(self._files[file], str(row))
 
-    def files(self) -> Iterable[Path]:
+    def places(self) -> Sequence[Path]:
         return self._files
+
+    def files(self) -> Iterable[Path]:
+        """The tables, and the files of the pictures that are not in them."""
+        yield from self._files
+        for file, table in zip(self._files, self._tables, strict=True):
+            paths = map(self._path, _elsewhere(table.column(self._column)))
+            yield from (file.parent / path for path in paths if path)
 
     def _path(self, value: Any) -> str:
         """Of a picture's file, as Python has names of files; empty if there is none."""
@@ -125,6 +132,18 @@ class TableRecords(Records):
     def _row(self, i: int) -> tuple[int, int]:
         file = bisect.bisect_right(self._ends, i)
         return file, i - (self._ends[file - 1] if file else 0)
+
+
+def _elsewhere(column: Any) -> Any:
+    """The values of a column of pictures that are not there but in files of their own."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if _is_text(column.type):
+        return column
+    if not pa.types.is_struct(column.type):
+        return ()
+    return column.filter(pc.is_null(pc.struct_field(column, "bytes")))
 
 
 def _picture_column(schema: Any, file: Path) -> str:

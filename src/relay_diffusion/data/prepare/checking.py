@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relay_diffusion.data.pictures.decoding import decode, measure
-from relay_diffusion.data.pictures.faults import PictureFault
+from relay_diffusion.data.pictures.faults import PictureFault, lasting
 from relay_diffusion.data.pictures.opening import open_records
 from relay_diffusion.data.prepare.blocklists import Blocklists
 from relay_diffusion.data.prepare.duplicates import Look
@@ -69,6 +69,13 @@ class Checker:
         if (image.height - image.width) * (height - width) < 0:
             height, width = width, height  # EXIF behind the pixels, where the header did not say so
         return height, width, str(Look.of(image))
+
+
+def checked(folder: Path, shard: int) -> bool:
+    """Whether a range is done with: not if something could not be read, which may be otherwise
+    now."""
+    file = checks_file(folder, shard)
+    return file.is_file() and lasting(json.loads(file.read_text(encoding="utf-8"))["faults"])
 
 
 def checks_file(folder: Path, shard: int) -> Path:

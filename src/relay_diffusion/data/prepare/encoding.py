@@ -98,7 +98,7 @@ class Encoder:
         faults: Faults = {}
         covered: Coverages = {}
         samples = self._samples(rows, faults, covered)
-        ShardFile(self.out, int(item["shard"])).write(samples, faults, covered)
+        ShardFile(self.out, int(item["shard"])).write(item["rows"], samples, faults, covered)
         return {"shard": int(item["shard"]), "num": len(rows)}
 
     def _samples(

@@ -25,7 +25,7 @@ from relay_diffusion.data.pictures.opening import open_records
 from relay_diffusion.data.pictures.records import Records
 from relay_diffusion.data.prepare.blocklists import Blocklists
 from relay_diffusion.data.prepare.cascade import read_encoders
-from relay_diffusion.data.prepare.checking import Checker, checks_file
+from relay_diffusion.data.prepare.checking import Checker, checked, checks_file
 from relay_diffusion.data.prepare.duplicates import Look, duplicates
 from relay_diffusion.data.prepare.encoding import Encoder
 from relay_diffusion.data.prepare.manifest import (
@@ -99,7 +99,7 @@ def _prepared(job: Job, plan: Plan, records: Records, pool: Pool) -> Manifest:
     checks = job.out / "checks"
     numbers = range(-(-len(records) // job.settings.shard_size))
 
-    todo: list[Item] = [{"shard": n} for n in numbers if not checks_file(checks, n).is_file()]
+    todo: list[Item] = [{"shard": n} for n in numbers if not checked(checks, n)]
     total = min(len(records), len(todo) * job.settings.shard_size)
     given: tuple[Any, ...] = (job.pictures, checks, job.settings, job.blocklists)
     _run(pool, Checker, given, todo, "checking", total, gpu=False)
@@ -108,8 +108,9 @@ def _prepared(job: Job, plan: Plan, records: Records, pool: Pool) -> Manifest:
     if not any(rows.values()):
         reasons = counted(_counts(faults))
         raise RelayError(f"none of {len(records)} pictures can be used: {reasons}")
-    missing = [n for n in numbers if not ShardFile(job.out, n).done()]
-    todo = [{"shard": n, "rows": json.dumps(rows[n])} for n in missing]
+    wanted = {n: json.dumps(rows[n]) for n in numbers}
+    missing = [n for n in numbers if not ShardFile(job.out, n).done(wanted[n])]
+    todo = [{"shard": n, "rows": wanted[n]} for n in missing]
     total = sum(len(rows[n]) for n in missing)
     tokens = plan.encoders.max_tokens
     given = (job.pictures, job.out, job.cascade, job.settings, tokens, job.device)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from relay_diffusion.config import from_dict, to_dict
 from relay_diffusion.data.coverage import Coverage
-from relay_diffusion.data.pictures.faults import PictureFault
+from relay_diffusion.data.pictures.faults import PictureFault, lasting
 from relay_diffusion.data.prepare.manifest import Shard
 from relay_diffusion.errors import RelayError
 from relay_diffusion.files import put, put_text
@@ -63,10 +63,14 @@ class ShardFile:
         self.tar = folder / "shards" / f"{number:05}.tar"
         self.index = self.tar.with_suffix(".json")
 
-    def done(self) -> bool:
+    def done(self, rows: str) -> bool:
+        """Whether all is there that can be of these rows, as :meth:`write` takes them: they change
+        when a picture can be read that could not before."""
         if not self.index.is_file():
             return False
-        entry = self.entry()
+        entry, index = self.entry(), self.read()
+        if index.get("rows", _hash(rows)) != _hash(rows) or not lasting(index["faults"]):
+            return False
         size = self.tar.stat().st_size if self.tar.is_file() else 0
         return size == entry.num_bytes or not entry.num
 
@@ -88,17 +92,20 @@ class ShardFile:
         found = self.read().get("captions", {})
         return {name: from_dict(Coverage, counts) for name, counts in found.items()}
 
-    def write(self, samples: Iterable[Sample], faults: Faults, captions: Coverages) -> None:
+    def write(
+        self, rows: str, samples: Iterable[Sample], faults: Faults, captions: Coverages
+    ) -> None:
         """Write samples as they come, and then, if there are any, the name of the file.
 
         Args:
+            rows: the records to encode, and their sizes.
             faults: of records that are left out; may be added to while the samples are made.
             captions: how much of them can be read; likewise.
         """
         from safetensors.torch import save
         from webdataset import TarWriter
 
-        rows: dict[str, dict[str, Any]] = {}
+        places: dict[str, dict[str, Any]] = {}
         num_bytes, digest = 0, ""
         with put(self.tar) as new:
             # Nothing of the time or the user: the same samples are the same bytes.
@@ -114,19 +121,24 @@ class ShardFile:
                         }
                     )
                     fields = sorted(sample.captions)
-                    rows[name] = {"key": sample.key, "bucket": sample.bucket, "fields": fields}
+                    places[name] = {"key": sample.key, "bucket": sample.bucket, "fields": fields}
             with tarfile.open(new, "r:") as written:
                 for member in written:
                     name, _, suffix = member.name.partition(".")
-                    rows[name][suffix] = [member.offset_data, member.size]
+                    places[name][suffix] = [member.offset_data, member.size]
             num_bytes = new.stat().st_size
             with new.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         index = {
             "num_bytes": num_bytes,
             "sha256": digest,
-            "samples": list(rows.values()),
+            "rows": _hash(rows),
+            "samples": list(places.values()),
             "faults": [[i, fault.kind, fault.detail] for i, fault in sorted(faults.items())],
             "captions": to_dict(dict(sorted(captions.items()))),
         }
         put_text(self.index, json.dumps(index))
+
+
+def _hash(rows: str) -> str:
+    return hashlib.sha256(rows.encode()).hexdigest()

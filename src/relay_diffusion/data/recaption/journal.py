@@ -134,8 +134,6 @@ class Journal:
 
 def journal_path(records: Records, field: str) -> Path:
     """Where the journal of a data set lies: hidden, in its folder, or above all of its files."""
-    first = records.place(0).file
-    if first.is_dir():
-        return first / f".recaption.{field}.jsonl"
-    folder = os.path.commonpath([file.parent for file in records.files()])
+    places = records.places()
+    folder = os.path.commonpath([path if path.is_dir() else path.parent for path in places])
     return Path(folder) / f".recaption.{field}.jsonl"

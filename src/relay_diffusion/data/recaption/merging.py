@@ -24,8 +24,8 @@ def adder(records: Records, field: str) -> Add:
     Raises: RelayError if the data are of a kind or in a place that cannot be added to, or the field
         cannot be.
     """
-    first = records.place(0).file
-    for folder in {first} if first.is_dir() else {file.parent for file in records.files()}:
+    places = records.places()
+    for folder in {path if path.is_dir() else path.parent for path in places}:
         if not os.access(folder, os.W_OK):
             raise RelayError(
                 f"{folder} cannot be written, where the captions belong: copy the data to where "
@@ -37,7 +37,7 @@ def adder(records: Records, field: str) -> Add:
         case ShardRecords():
             return add_to_shard
         case TableRecords(parquet=True):
-            check_column(records.files(), field)
+            check_column(places, field)
             return add_to_parquet
     raise RelayError(
         "what datasets' save_to_disk wrote cannot be added to: write it as parquet "
@@ -58,6 +58,6 @@ def merge(records: Records, field: str, captions: Mapping[Place, str]) -> list[P
     if isinstance(records, TableRecords) and by_file:
         # All need the column. The first file's columns count for all, so it has to be the last:
         # until then the data are read as before, without the field.
-        by_file = {file: by_file.get(file, {}) for file in reversed(list(records.files()))}
+        by_file = {file: by_file.get(file, {}) for file in reversed(records.places())}
     add = adder(records, field)
     return [add(file, field, of_file) for file, of_file in by_file.items()]
