@@ -14,7 +14,6 @@ import relay_diffusion
 from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.scorers import adapter
 from relay_diffusion.evaluation.scorers.command import Scorer
-from relay_diffusion.evaluation.scorers.kept import kept_scores
 from relay_diffusion.evaluation.scorers.packaged import ADAPTERS
 
 LENGTH = """
@@ -76,17 +75,10 @@ def test_two_measures_of_one_name_are_refused(names: list[str]) -> None:
         Scorer.check_names(names, {"clip", "facts"})
 
 
-def test_scores_are_kept_until_a_picture_changes(length: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "0.png"
-    picture.write_bytes(b"one")
-    rows = [{"prompt": "a fox", "path": str(picture)}]
-    scorer = Scorer("length", f"{sys.executable} {length}")
-    first = kept_scores(scorer, rows, tmp_path / "scores")
-    length.write_text("raise SystemExit('must not be run')")
-    assert kept_scores(scorer, rows, tmp_path / "scores") == first
-    picture.write_bytes(b"another")
-    with pytest.raises(RelayError, match="must not be run"):
-        kept_scores(scorer, rows, tmp_path / "scores")
+def test_odd_bytes_of_libraries_cost_no_score(length: Path) -> None:
+    noise = "import os\nfor file in (1, 2): os.write(file, b'caf\\xe9\\n')\n"
+    length.write_text(noise + LENGTH)
+    assert Scorer("length", f"{sys.executable} {length}").score(ROWS).values == [5.0, 6.0]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.evaluation.lines import add_line, read_lines
 from relay_diffusion.files import lock, put_text
 
 _SETTINGS, _BATCHES, _LOCK = "run.json", "batches.jsonl", ".lock"
@@ -89,8 +90,7 @@ class Logbook:
     def add(self, batch: Batch) -> None:
         """Note a batch, at once."""
         self.batches[batch.model, batch.suite, batch.number] = batch
-        with (self.out / _BATCHES).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(batch)) + "\n")
+        add_line(self.out / _BATCHES, asdict(batch))
 
     def of(self, model: str) -> list[Batch]:
         """The batches of a model."""
@@ -107,15 +107,9 @@ class Logbook:
 
     def _read_batches(self) -> list[Batch]:
         path = self.out / _BATCHES
-        if not path.is_file():
-            return []
-        content = path.read_text(encoding="utf-8")
-        whole = content[: content.rfind("\n") + 1]
-        if whole != content:  # a line that was being written when the run was killed
-            path.write_text(whole, encoding="utf-8")
         try:
-            return [Batch(**json.loads(line)) for line in whole.splitlines()]
-        except (ValueError, TypeError) as error:
+            return [Batch(**entry) for entry in read_lines(path)]
+        except TypeError as error:
             raise RelayError(f"{path} is damaged; give another --out") from error
 
 

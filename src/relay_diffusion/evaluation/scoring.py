@@ -34,6 +34,7 @@ from relay_diffusion.evaluation.metrics.features import (
 from relay_diffusion.evaluation.scorers.command import Scores
 from relay_diffusion.evaluation.scorers.kept import kept_scores
 from relay_diffusion.evaluation.suites.prompt import Suite
+from relay_diffusion.files import sha256_of
 from relay_diffusion.pipelines.pictures import from_pixels, open_picture, to_pixels
 
 _PART = 32
@@ -179,9 +180,10 @@ def _all_scores(
         }
         for one in planned
     ]
+    contents = [sha256_of(one.path) for one in planned] if tools.scorers else []
     for scorer in tools.scorers:
         try:
-            yield scorer.name, kept_scores(scorer, rows, out / "scores")
+            yield scorer.name, kept_scores(scorer, rows, contents, out / "scores")
         except RelayError as error:
             notes.append(str(error))
 

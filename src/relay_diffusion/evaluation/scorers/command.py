@@ -8,7 +8,8 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ from relay_diffusion.evaluation.scorers.packaged import as_command, environment
 
 PLACE = "{}"
 """Stands in a command for the file of pictures; without it, they come on standard input."""
+
+Row = Mapping[str, Any]
+"""Of a picture: "prompt" and "path", and whatever else may be of use."""
+
+Keep = Callable[[str, float, str], None]
+"""Takes a path, its score, and what the scorer calls itself."""
 
 
 @dataclass(frozen=True)
@@ -72,45 +79,25 @@ class Scorer:
                 error
             )
 
-    def score(self, rows: Sequence[Mapping[str, Any]]) -> Scores:
-        """Scores of pictures; a row has "prompt" and "path", and whatever else may be of use.
+    def score(self, rows: Sequence[Row], keep: Keep = lambda path, score, version: None) -> Scores:
+        """Scores of pictures.
 
+        Args:
+            keep: is told each score as it arrives; those before a failure are good, too.
         Raises: RelayError, with the last line of its complaint, if the command fails or leaves out
-        a picture.
+            a picture.
         """
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        words = shlex.split(self.command)
-        with tempfile.TemporaryDirectory() as folder:
-            if PLACE in self.command:
-                file = Path(folder) / "pictures.jsonl"
-                file.write_text(lines, encoding="utf-8")
-                words, lines = [word.replace(PLACE, str(file)) for word in words], ""
-            try:
-                done = subprocess.run(
-                    words,
-                    input=lines,
-                    capture_output=True,
-                    encoding="utf-8",
-                    env=environment(words, Path(folder)),
-                )
-            except OSError as error:
-                raise RelayError(f"scorer {self.name} cannot be started: {error}") from error
-        if done.returncode:
-            said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-            raise RelayError(f"scorer {self.name} failed: {said}")
-        return self._read(done.stdout, [str(row["path"]) for row in rows])
-
-    def _read(self, output: str, paths: Sequence[str]) -> Scores:
-        version, given = "unknown", {}
-        for line in output.splitlines():
-            try:
-                entry = json.loads(line)
+        paths = [str(row["path"]) for row in rows]
+        version, given = "unknown", dict[str, float]()
+        with closing(self._lines(rows)) as lines:
+            for entry in filter(None, map(_entry, lines)):
                 if "path" in entry:
-                    given[entry["path"]] = float(entry["score"])
+                    path = str(entry["path"])
+                    given[path] = _number(entry.get("score"))
+                    if math.isfinite(given[path]):
+                        keep(path, given[path], version)
                 elif "scorer" in entry:
                     version = f"{entry['scorer']} {entry.get('version', '')}".strip()
-            except (ValueError, TypeError, KeyError):
-                continue  # what its libraries print
         missing = [path for path in paths if path not in given]
         if missing:
             raise RelayError(f"scorer {self.name} left out {len(missing)} pictures: {missing[0]}")
@@ -118,3 +105,54 @@ class Scorer:
         if bad:
             raise RelayError(f"scorer {self.name} gave no number for {len(bad)} pictures: {bad[0]}")
         return Scores([given[path] for path in paths], version)
+
+    def _lines(self, rows: Sequence[Row]) -> Generator[str, None, None]:
+        """What the command writes, line by line as it does; it ends when nobody listens any more.
+
+        Both what it reads and what it complains of are files: with a pipe each, one of the two
+        programs might wait for the other for ever.
+        """
+        words = shlex.split(self.command)
+        with tempfile.TemporaryDirectory() as folder:
+            file, complaints = Path(folder) / "pictures.jsonl", Path(folder) / "complaints"
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="ascii")
+            with file.open("rb") as source, complaints.open("wb") as errors:
+                try:
+                    process = subprocess.Popen(
+                        [word.replace(PLACE, str(file)) for word in words],
+                        stdin=subprocess.DEVNULL if PLACE in self.command else source,
+                        stdout=subprocess.PIPE,
+                        stderr=errors,
+                        encoding="utf-8",
+                        errors="replace",  # what its libraries print may be in any encoding
+                        env=environment(words, Path(folder) / "adapter"),
+                    )
+                except OSError as error:
+                    raise RelayError(f"scorer {self.name} cannot be started: {error}") from error
+                with process:
+                    assert process.stdout is not None
+                    try:
+                        yield from process.stdout
+                    except BaseException:
+                        process.kill()
+                        raise
+            if process.returncode:
+                told = complaints.read_text(encoding="utf-8", errors="replace").strip()
+                last = (told or f"exit code {process.returncode}").splitlines()[-1]
+                raise RelayError(f"scorer {self.name} failed: {last}")
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """An object of JSON; None for what the command's libraries print."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _number(score: Any) -> float:
+    try:
+        return float(score)
+    except (ValueError, TypeError):
+        return math.nan

@@ -49,7 +49,7 @@ def environment(words: Sequence[str], folder: Path) -> dict[str, str] | None:
     adapter.
 
     Args:
-        folder: an empty one, for the adapter's files; it must stay until the command has ended.
+        folder: a new one, for the adapter's files; it must stay until the command has ended.
     """
     names = [word.removeprefix(f"{PACKAGE}.") for word in words if word.startswith(f"{PACKAGE}.")]
     if not names or names[0] not in ADAPTERS:
