@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from relay_diffusion.config import changed_keys, dump_toml
+from relay_diffusion.config import dump_toml
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training import distributed
 from relay_diffusion.training.activations import checkpoint_activations
@@ -24,6 +24,7 @@ from relay_diffusion.training.journal import Journal
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.optimizer import build_optimizer, set_rate
 from relay_diffusion.training.recipe import Recipe
+from relay_diffusion.training.resuming import restore
 from relay_diffusion.training.signals import asked_to_stop
 from relay_diffusion.training.state import training_state
 from relay_diffusion.training.throughput import into_training, training_flops
@@ -70,7 +71,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     done_steps = torch.zeros(1, dtype=torch.int64)
     state = training_state(modules, ema, optimizer, done_steps)
     checkpoints = Checkpoints(recipe.folder / "checkpoints", recipe.checkpoint.keep)
-    start, changes = _restore(checkpoints, recipe, state, resume)
+    start, changes = restore(checkpoints, recipe, state, resume)
 
     export = Export(recipe.folder / "export", objective, dump_toml(recipe))
     held = export.held()
@@ -208,28 +209,6 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             why = f"asked by {asked[0]}" if asked else f"after {run.max_minutes:g} minutes"
             journal.say(step, f"stopped {why}, saved at step {step}; go on with --resume")
     return step >= run.steps
-
-
-def _restore(
-    checkpoints: Checkpoints, recipe: Recipe, state: Mapping[str, Tensor], resume: bool
-) -> tuple[int, list[str]]:
-    """Fill ``state`` from the newest checkpoint, if there is one; the step to go on from, and how
-    the recipe differs from that of the checkpoint."""
-    steps = checkpoints.steps()
-    if steps and not resume:
-        raise RelayError(
-            f"{recipe.folder} already holds a run, up to step {steps[-1]}: "
-            "go on with --resume, or give this one another name with --set run.name=..."
-        )
-    start = checkpoints.load(state) or 0
-    if not start:
-        return 0, []
-    try:
-        changes = changed_keys(checkpoints.recipe(start), dump_toml(recipe))
-        # How long a call may take is no part of what is trained.
-        return start, [change for change in changes if not change.startswith("run.max_minutes ")]
-    except (OSError, ValueError):
-        return start, ["that of the checkpoint cannot be read"]
 
 
 def _operations(recipe: Recipe, objective: Objective, batch: Batch, row: Tensor) -> int:
