@@ -7,12 +7,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import relay_diffusion
 from relay_diffusion.errors import RelayError
-from relay_diffusion.evaluation.scorers import adapter
+from relay_diffusion.evaluation.scorers import adapter, hps
 from relay_diffusion.evaluation.scorers.command import Scorer
 from relay_diffusion.evaluation.scorers.packaged import ADAPTERS
 
@@ -100,6 +101,30 @@ def test_an_adapter_without_its_package_says_in_one_line_what_to_install(
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1 and install in done.stderr
+
+
+def test_hps_is_called_once_for_all_pictures_of_a_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each call reads the weights anew."""
+    calls: list[tuple[list[str], str, str]] = []
+
+    def score(paths: list[str], prompt: str, hps_version: str) -> list[float]:
+        calls.append((paths, prompt, hps_version))
+        return [len(path) / 8 for path in paths]
+
+    monkeypatch.setitem(sys.modules, "hpsv2", SimpleNamespace(score=score))
+    monkeypatch.setattr(hps.metadata, "version", lambda name: "1.2")
+    file = tmp_path / "pictures.jsonl"
+    rows = [("a fox", "1"), ("a fox", "22"), ("an owl", "333")]
+    file.write_text("\n".join(json.dumps({"prompt": p, "path": path}) for p, path in rows))
+    arguments = [str(file), "--hps-version", "v2.1"]
+    assert adapter.run("hps", hps.load, "nothing", hps.OPTIONS, arguments) == 0
+    assert calls == [(["1", "22"], "a fox", "v2.1"), (["333"], "an owl", "v2.1")]
+    _, *lines = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [line["score"] for line in lines] == [1 / 8, 2 / 8, 3 / 8]
+    with pytest.raises(SystemExit):  # it would not be heeded
+        adapter.run("hps", hps.load, "nothing", hps.OPTIONS, [*arguments, "--device", "cpu"])
 
 
 @pytest.fixture

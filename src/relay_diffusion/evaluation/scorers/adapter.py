@@ -14,6 +14,11 @@ from typing import Any, NamedTuple
 
 BATCH_SIZE = 16
 
+DEVICE: dict[str, dict[str, Any]] = {
+    "--device": {"default": None, "help": "cpu, cuda (default: a GPU, if there is)"}
+}
+"""The option of adapters that choose where they run, see ``pick_device``."""
+
 
 class Loaded(NamedTuple):
     """A scorer, ready: ``score`` takes prompts and paths, as many of each, and gives a number for
@@ -44,7 +49,6 @@ def run(
         default="-",
         help='JSONL with "prompt" and "path" a line; - is standard input',
     )
-    parser.add_argument("--device", default=None, help="cpu, cuda (default: a GPU, if there is)")
     for option, how in (options or {}).items():
         parser.add_argument(option, **how)
     args = parser.parse_args(arguments)

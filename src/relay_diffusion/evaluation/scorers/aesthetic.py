@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from relay_diffusion.evaluation.scorers.adapter import Loaded, pick_device, run
+from relay_diffusion.evaluation.scorers.adapter import DEVICE, Loaded, pick_device, run
 
 CLIP = "openai/clip-vit-large-patch14"
 REPOSITORY = "camenduru/improved-aesthetic-predictor"
@@ -23,6 +23,7 @@ POSITIONS = (0, 2, 4, 6, 7)
 """Of the linear layers among the dropouts of the network as it was saved."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    **DEVICE,
     "--clip": {"default": CLIP},
     "--weights": {"default": None, "help": f"the file {FILE} (default: fetched)"},
 }

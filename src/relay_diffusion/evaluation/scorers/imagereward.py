@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from relay_diffusion.evaluation.scorers.adapter import Loaded, pick_device, run
+from relay_diffusion.evaluation.scorers.adapter import DEVICE, Loaded, pick_device, run
 
 MODEL = "ImageReward-v1.0"
 
@@ -27,4 +27,4 @@ def load(args: argparse.Namespace) -> Loaded:
 
 
 if __name__ == "__main__":
-    sys.exit(run("imagereward", load, "pip install image-reward"))
+    sys.exit(run("imagereward", load, "pip install image-reward", DEVICE))

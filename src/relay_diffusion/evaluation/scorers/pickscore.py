@@ -8,12 +8,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from relay_diffusion.evaluation.scorers.adapter import Loaded, pick_device, run
+from relay_diffusion.evaluation.scorers.adapter import DEVICE, Loaded, pick_device, run
 
 MODEL = "yuvalkirstain/PickScore_v1"
 PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-OPTIONS = {"--model": {"default": MODEL}, "--processor": {"default": PROCESSOR}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    **DEVICE,
+    "--model": {"default": MODEL},
+    "--processor": {"default": PROCESSOR},
+}
 
 
 def load(args: argparse.Namespace) -> Loaded:
