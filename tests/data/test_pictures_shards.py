@@ -140,22 +140,19 @@ def test_what_does_not_last_is_for_those_that_waited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def known(number: int) -> int:
-        arrays = kept.kept(
-            "number",
-            [tmp_path / "data"],
-            lambda: {"number": np.array(number)},
-            lambda arrays: False,
-        )
-        return int(arrays["number"])
+        def build() -> kept.Arrays:
+            return {"number": np.array(number)}
+
+        return int(kept.kept("number", [tmp_path / "data"], build, lambda _: False)["number"])
 
     @contextmanager
     def behind_another(path: Path) -> Iterator[None]:
-        monkeypatch.setattr(kept, "_alone", alone)
+        monkeypatch.setattr(kept, "one_at_a_time", waits)
         assert known(1) == 1
         yield
 
-    alone = kept._alone
-    monkeypatch.setattr(kept, "_alone", behind_another)
+    waits = kept.one_at_a_time
+    monkeypatch.setattr(kept, "one_at_a_time", behind_another)
     assert known(2) == 1
     assert known(3) == 3
 

@@ -20,7 +20,7 @@ from relay_diffusion.data.prepare.manifest import read_manifest
 from relay_diffusion.data.prepare.reading import Prepared
 from relay_diffusion.data.prepare.run import LOCK, prepare
 from relay_diffusion.errors import RelayError
-from relay_diffusion.files import lock, sweep
+from relay_diffusion.files import lock
 from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.low_resolution import low_resolution
 from relay_diffusion.models.text import encode_text, tokenize
@@ -209,10 +209,3 @@ def test_two_runs_keep_out_of_each_others_way(cascade_folder: Path, tmp_path: Pa
         with pytest.raises(RelayError, match="another relay prepare is at work in"):
             made(pictures, out, cascade_folder)
     made(pictures, out, cascade_folder)
-
-
-def test_leftovers_of_the_dead_are_swept(tmp_path: Path) -> None:
-    (tmp_path / ".00000.tar.dead.new").write_bytes(b"half")
-    (tmp_path / "00001.tar").write_bytes(b"whole")
-    sweep(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["00001.tar"]

@@ -5,19 +5,18 @@ In the cache rather than beside the data, which may be read-only, shared, or its
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from relay_diffusion.files import put
+from relay_diffusion.files import one_at_a_time, put
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -52,7 +51,7 @@ def kept(
     if found is not None:
         return found
     before = _version(path)
-    with _alone(path.with_suffix(".lock")):
+    with one_at_a_time(path.with_suffix(".lock")):
         found = _found(path, state, passing=_version(path) != before)
         if found is not None:
             return found
@@ -85,29 +84,6 @@ def _version(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time, where files can be locked; the others wait. The end of a process,
-    however it comes, ends its lock."""
-    try:
-        import fcntl
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except (ImportError, OSError):
-        yield  # Windows, or a cache that cannot be written: each for itself
-        return
-    with file:
-        # Some network disks know no locks.
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            # Whoever waits for this very file finds what was built, and builds no more.
-            path.unlink(missing_ok=True)
 
 
 def fingerprint(files: Iterable[Path]) -> tuple[str, str]:

@@ -1,0 +1,36 @@
+"""Files that one process at a time works on, and what is left of those that died."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay_diffusion.files import lock, one_at_a_time, sweep
+
+
+def test_where_files_cannot_be_locked_it_goes_on_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unknown(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    with (tmp_path / "journal").open("w") as file:
+        lock(file, "another is at work")
+    with one_at_a_time(tmp_path / "lock"):
+        pass
+    assert [line.partition(" (")[0] for line in caplog.messages] == [
+        f"{tmp_path / name} cannot be locked" for name in ("journal", "lock")
+    ]
+
+
+def test_leftovers_of_the_dead_are_swept(tmp_path: Path) -> None:
+    (tmp_path / ".00000.tar.dead.new").write_bytes(b"half")
+    (tmp_path / "00001.tar").write_bytes(b"whole")
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["00001.tar"]
