@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,26 @@ def test_what_a_failing_disk_takes_is_looked_for_again(tmp_path: Path) -> None:
         faults = Index.of(open_records(str(folder))).faults
     assert {i: str(fault) for i, fault in faults.items()} == {1: "unreadable: Input/output error"}
     assert Index.of(open_records(str(folder))).faults == {}
+
+
+def test_a_table_is_copied_once_and_what_the_dead_left_is_swept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("pyarrow")
+    (file, _) = sorted(write_parquet(tmp_path, drawn(8)).iterdir())
+    open_records(str(file))
+    (copied,) = cache_folder().iterdir()
+    leftover = cache_folder() / f".{copied.name}.dead.new"
+    of_another = cache_folder() / ".another.state.arrow.alive.new"
+    for path in (leftover, of_another):
+        path.write_bytes(b"half")
+    os.utime(file, (1, 1))
+    with caplog.at_level(logging.INFO), ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(open_records, [str(file)] * 4))
+    assert [as_drawn(records) for records in opened] == [drawn(8)[:4]] * 4
+    assert sum("copying" in line for line in caplog.messages) == 1
+    assert sorted(path.suffix for path in cache_folder().iterdir()) == [".arrow", ".new"]
+    assert of_another.exists() and not copied.exists()
 
 
 def test_pictures_that_a_table_names_may_come_later(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from relay_diffusion.data.pictures.faults import PictureFault, unread
 from relay_diffusion.data.pictures.kept import cache_folder, fingerprint
 from relay_diffusion.data.pictures.records import Place, Records, Texts, escaped, texts_of
 from relay_diffusion.errors import RelayError
-from relay_diffusion.files import put
+from relay_diffusion.files import one_at_a_time, put, sweep
 
 log = logging.getLogger(__name__)
 
@@ -193,28 +193,37 @@ def _mapped(file: Path) -> Any:
 
 
 def _spooled(file: Path) -> Path:
-    """The pictures and texts of a parquet file as an Arrow file in the cache."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    """The pictures and texts of a parquet file as an Arrow file in the cache, which one process
+    writes, while others wait."""
     name, state = fingerprint([file])
     path = cache_folder() / f"{name}.{state}.arrow"
     if path.exists():
         return path
+    with one_at_a_time(cache_folder() / f"{name}.arrow.lock"):
+        if not path.exists():  # not by the process that was waited for either
+            log.info("copying %s to %s, for random access", file, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path.parent, f"{name}.")
+            for outdated in path.parent.glob(f"{name}.*.arrow"):
+                outdated.unlink(missing_ok=True)
+            _copy(file, path)
+    return path
+
+
+def _copy(file: Path, path: Path) -> None:
+    """Write what is read of a parquet file as an Arrow file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     opened = pq.ParquetFile(file, memory_map=True)
     schema = opened.schema_arrow
     picture = _picture_column(schema, file)
     texts = _text_columns(schema)
     columns = [name for name in schema.names if name == picture or name in texts]
-    log.info("copying %s to %s, for random access", file, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for outdated in path.parent.glob(f"{name}.*.arrow"):
-        outdated.unlink()
     kept = pa.schema([schema.field(name) for name in columns])
     with put(path) as new, pa.ipc.new_file(str(new), kept) as writer:
         for batch in opened.iter_batches(batch_size=256, columns=columns, use_threads=False):
             writer.write_batch(batch.select(columns))
-    return path
 
 
 def saved_dataset_files(folder: Path) -> list[Path]:
