@@ -253,6 +253,35 @@ def test_a_relay_student_starts_where_its_teacher_does(teacher: Path, tmp_path: 
         next(rounds_of(recipe_for(teacher, stage="relay", rounds=rounds)))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, r"base stage of .* is a student of 4 steps, and would be run for 8: name the cascade"),
+        (
+            {"rounds": [{"num_steps": 4, "steps": 1, "loss": "matching"}]},
+            "a round that matches asks its teacher at every noise level",
+        ),
+        (
+            {"rounds": [{"num_steps": 2, "steps": 1}]},
+            r"guidance is \[1.0, 8.0\], and the base stage of .* knows \[1.0, 5.0\] only",
+        ),
+        ({"rounds": [{"num_steps": 2, "steps": 1}], "guidance": [2.0, 5.0]}, ""),
+        ({"stage": "relay"}, ""),
+    ],
+)
+def test_a_student_teaches_what_it_has_learned(
+    teacher: Path, settings: dict[str, Any], message: str
+) -> None:
+    told = {"max_tokens": 8, "trained_base_steps": 4, "guidance_range": [1.0, 5.0]}
+    (teacher / "model_index.json").write_text(json.dumps(told))
+    recipe = recipe_for(teacher, **settings)
+    if not message:
+        assert list(rounds_of(recipe))
+        return
+    with pytest.raises(RelayError, match=message):
+        next(rounds_of(recipe))
+
+
 def test_an_export_says_what_its_teacher_predicts(teacher: Path, tmp_path: Path) -> None:
     distill(next(rounds_of(recipe_for(teacher))), Squares, CPU).export(tmp_path)
     told = json.loads((tmp_path / "distilled.json").read_text())

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from relay_diffusion.diffusion import Denoise, NoiseSchedule, truncated_snr_weight
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.folder import relay_blur_of, relay_start_of
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.training.cascade import read_cascade
 from relay_diffusion.training.data_settings import at_least, within
@@ -24,6 +23,7 @@ from relay_diffusion.training.objective_settings import (
     insist_on_pictures,
 )
 from relay_diffusion.training.recipe import Model, Recipe
+from relay_diffusion.training.teachers import insist_on_learned, start_of_teacher
 
 Error = Callable[[Batch, Draws], tuple[Tensor, Tensor]]
 """(batch, draws) -> weighted loss of each sample and index of the student's step, each (B,)."""
@@ -193,12 +193,14 @@ def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
     NAME_8_matched, NAME_8_matched_2, ... of those that match; for the relay, with the teacher's
     start level.
 
-    Raises: RelayError if the teacher cannot be read, or the recipe has another start than it.
+    Raises: RelayError if the teacher cannot be read, never learned what it would be asked for, or
+        has another start than the recipe.
     """
     objective = recipe.objective
     index, _ = read_cascade(resolve(objective.teacher), "objective.teacher")
+    insist_on_learned(objective, index)
     if objective.stage == "relay":
-        objective = replace(objective, start=_start_of_teacher(objective, index))
+        objective = replace(objective, start=start_of_teacher(objective, index))
     before, num_matched = "", 0
     for one in objective.rounds:
         name = f"{recipe.run.name}_{one.num_steps}"
@@ -218,20 +220,3 @@ def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
         )
         yield step
         before = str(step.folder / "export" / f"{objective.stage}_unet")
-
-
-def _start_of_teacher(settings: DistillObjective, index: Mapping[str, Any]) -> float:
-    blur = relay_blur_of(index)
-    if blur != "linear":
-        raise RelayError(
-            f"the relay of {settings.teacher} has the blur schedule {blur!r}, and only linear ones "
-            "are distilled: fine-tune it with objective.blur = 'linear' first"
-        )
-    start = relay_start_of(index)
-    if settings.start not in (0, start):
-        raise RelayError(
-            f"objective.start is {settings.start:g}, but the relay of {settings.teacher} was "
-            f"trained for {start:g}: leave start out, or fine-tune the teacher with T_r = "
-            f"{settings.start:g} first (docs/distillation.md)"
-        )
-    return start
