@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,16 @@ def atlas() -> Atlas:
 
 @pytest.fixture
 def paint(cascade_folder: Path) -> Paint:
-    """A run that measures nothing: a picture of each of three prompts, ``batch`` at once."""
+    """A run that measures nothing: a picture of each of three prompts, ``batch`` at once, for
+    each suite of ``names``."""
 
-    def go(out: Path, model: str = "tiny", batch: int = 1, **options: Any) -> dict[str, Any]:
+    def go(
+        out: Path, batch: int = 1, names: Sequence[str] = ("mine",), **options: Any
+    ) -> dict[str, Any]:
         entries = [
-            Entry(model, str(cascade_folder), options={"steps": 1, "size": (64, 64), **options})
+            Entry("tiny", str(cascade_folder), options={"steps": 1, "size": (64, 64), **options})
         ]
-        suites = [Suite("mine", PROMPTS)]
+        suites = [Suite(name, PROMPTS) for name in names]
         return evaluate(entries, suites, Settings(1, 0, batch), out, Instruments(CPU))
 
     return go

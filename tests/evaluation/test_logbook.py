@@ -53,6 +53,13 @@ def test_settings_that_made_no_picture_may_be_changed(tmp_path: Path) -> None:
             again.agree(kind, name, {"size": 2})
 
 
+def test_another_name_for_the_same_folder_is_refused(tmp_path: Path) -> None:
+    logbook = Logbook(tmp_path)
+    logbook.agree("suite", "my prompts", {})
+    with pytest.raises(RelayError, match="suite 'my prompts' where those of 'my-prompts' would be"):
+        logbook.agree("suite", "my-prompts", {})
+
+
 def test_a_line_that_was_being_written_is_forgotten(tmp_path: Path) -> None:
     first = Logbook(tmp_path)
     first.add(batch(0))

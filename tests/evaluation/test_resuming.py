@@ -38,3 +38,11 @@ def test_two_runs_are_not_in_one_folder_at_a_time(paint: Paint, tmp_path: Path) 
             paint(tmp_path / "out")
         assert not (tmp_path / "out" / "run.json").exists()
     assert paint(tmp_path / "out")["models"]
+
+
+@pytest.mark.parametrize("names", [("my prompts", "my-prompts"), ("mine", "mine")])
+def test_two_suites_do_not_share_pictures(
+    names: tuple[str, str], paint: Paint, tmp_path: Path
+) -> None:
+    with pytest.raises(RelayError, match="would share their folder of pictures, m"):
+        paint(tmp_path, names=names)

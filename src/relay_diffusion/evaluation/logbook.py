@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.evaluation.entries import file_name
 from relay_diffusion.evaluation.lines import add_line, read_lines
 from relay_diffusion.files import lock, put_text
 
@@ -71,8 +72,15 @@ class Logbook:
 
         Args:
             kind, name: "model" and its label, "suite" and its name, "run" and "".
-        Raises: RelayError naming the first setting that has changed.
+        Raises: RelayError naming the first setting that has changed, or another name in here whose
+            pictures are in the same folder.
         """
+        for other in self.settings.get(kind, {}):
+            if other != name and file_name(other) == file_name(name):
+                raise RelayError(
+                    f"{self.out} has pictures of {kind} {other!r} where those of {name!r} would be: "
+                    "give that another name"
+                )
         now = json.loads(json.dumps(now))
         before = self.settings.setdefault(kind, {}).setdefault(name, now)
         for key in sorted({*before, *now}):

@@ -18,7 +18,7 @@ from relay_diffusion import __version__
 from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.evaluation.asked import asked_of
 from relay_diffusion.evaluation.cascades import CascadePainter
-from relay_diffusion.evaluation.entries import Entry, check_labels, file_name
+from relay_diffusion.evaluation.entries import Entry, check_labels
 from relay_diffusion.evaluation.instruments import Instruments, check_judge, check_references
 from relay_diffusion.evaluation.logbook import Logbook, alone_in
 from relay_diffusion.evaluation.making import Maker, Planned, plan
@@ -137,7 +137,7 @@ def _evaluate(
         for suite in suites:
             planned = made.pictures[entry.label][suite.name]
             is_first = entry is taking_part[0] and suite is suites[0]
-            name = "grid" if is_first else f"grid-{entry.folder_name}-{file_name(suite.name)}"
+            name = "grid" if is_first else f"grid-{entry.folder_name}-{suite.folder_name}"
             _grid([one.path for one in planned[: GRID_SIDE**2]]).save(out / f"{name}.png")
     return result
 
@@ -148,7 +148,7 @@ def _plan(
     """A model's pictures by suite."""
     folder = out / "pictures" / entry.folder_name
     return {
-        suite.name: plan(suite, folder / file_name(suite.name), settings.num_images, settings.seed)
+        suite.name: plan(suite, folder / suite.folder_name, settings.num_images, settings.seed)
         for suite in suites
     }
 
@@ -201,9 +201,17 @@ def _skip(entry: Entry, error: Exception, made: _Made, watch: Watch) -> None:
 
 
 def _check_suites(suites: Sequence[Suite]) -> None:
-    twice = [name for name, num in Counter(suite.name for suite in suites).items() if num > 1]
-    if twice or not suites:
-        raise RelayError(f"suite {twice[0]!r} is named twice" if twice else "name a suite")
+    if not suites:
+        raise RelayError("name a suite")
+    twice = [
+        name for name, num in Counter(suite.folder_name for suite in suites).items() if num > 1
+    ]
+    if twice:
+        names = " and ".join(s.name for s in suites if s.folder_name == twice[0])
+        raise RelayError(
+            f"suites {names} would share their folder of pictures, {twice[0]}: give one of them, "
+            "or rename a file of prompts"
+        )
 
 
 def _grid(paths: Sequence[Path]) -> Image.Image:

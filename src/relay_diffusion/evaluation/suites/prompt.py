@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from relay_diffusion.data.scenes.scene import Scene
+from relay_diffusion.evaluation.entries import file_name
 from relay_diffusion.evaluation.judge.partial import PartialScene
 
 
@@ -48,6 +49,11 @@ class Suite:
     def first(self, num: int | None) -> Suite:
         """Its first ``num`` prompts; None is all of them."""
         return self if num is None else replace(self, prompts=self.prompts[:num])
+
+    @property
+    def folder_name(self) -> str:
+        """Of its pictures."""
+        return file_name(self.name)
 
     @property
     def sha256(self) -> str:
