@@ -56,6 +56,11 @@ def weights(pipe: RelayPipeline) -> dict[str, Tensor]:
     return found
 
 
+def adapted_layers(pipe: RelayPipeline) -> list[LoraLayer]:
+    modules = [module for part in UNETS for module in getattr(pipe, part).modules()]
+    return [module for module in modules if isinstance(module, LoraLayer)]
+
+
 @pytest.fixture(params=[False, True], ids=["lora", "dora"], scope="module")
 def dora(request: pytest.FixtureRequest) -> bool:
     return request.param
@@ -184,6 +189,7 @@ def test_a_part_that_was_not_opened_is_passed_over(saved: Path) -> None:
 
 Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 QUERY = "base_unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+RELAY_QUERY = QUERY.replace("base_unet", "relay_unet")
 
 
 def without(key: str) -> Change:
@@ -210,6 +216,10 @@ def without(key: str) -> Change:
         ),
         (without(f"{QUERY}.lora_B.weight"), "to_q has A"),
         (lambda held: {**held, "base_unet.conv_in.weight": torch.ones(1)}, "no conv_in.weight"),
+        (
+            lambda held: {**held, f"{RELAY_QUERY}.lora_A.weight": torch.ones(2, 99)},
+            r"the relay_unet of this cascade: .*to_q.lora_A is 2x99",
+        ),
     ],
 )
 @pytest.mark.parametrize("dora", [False], indirect=True)
@@ -224,7 +234,7 @@ def test_an_adapter_that_does_not_fit_is_named_and_left_out(
     with pytest.raises(RelayError, match=complaint) as refusal:
         cascade.load_lora_adapter(tmp_path)
     assert "\n" not in str(refusal.value)
-    assert not any(isinstance(module, LoraLayer) for module in cascade.base_unet.modules())
+    assert not adapted_layers(cascade)
 
 
 def test_the_cascade_that_it_was_trained_on_is_named(tmp_path: Path) -> None:

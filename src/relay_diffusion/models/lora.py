@@ -1,4 +1,4 @@
-"""LoRA and DoRA adapters of a cascade's UNets, as files and as parts of a network.
+"""LoRA and DoRA adapters of a cascade's UNets, as files.
 
 One file holds those of either UNet or of both, in the layout of diffusers: its keys start with
 ``base_unet.`` or ``relay_unet.``, its metadata has peft's configuration under the same prefixes, so
@@ -9,17 +9,16 @@ weight_name="pytorch_lora_weights.safetensors")``.
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
-from relay_diffusion.errors import RelayError, first_line
+from relay_diffusion.errors import RelayError
 from relay_diffusion.files import put, sha256_of
 from relay_diffusion.models.checkpoint import read_safetensors
 
@@ -128,107 +127,6 @@ def write_adapter(
         with put(file) as new:
             new.write_bytes(save(tensors, metadata))
     return file
-
-
-@torch.no_grad()
-def attach_adapter(
-    unet: Any, part: str, adapter: Adapter, scale: float, adapter_name: str, pipe: Any = None
-) -> None:
-    """Put what an adapter has for ``part`` into its UNet, beside those that are there already.
-
-    The weights that act are W + scale (W' - W), W' being those that were trained, whether LoRA or
-    DoRA. Several LoRAs add up; a DoRA acts on the output of those before it. Scale 0 attaches
-    nothing.
-
-    Args:
-        pipe: that the UNet belongs to, where it may be offloaded.
-    Raises: RelayError if it does not fit the network, or one of that name is there.
-    """
-    peft = import_peft()
-    tensors, config = adapter.tensors[part], adapter.configs.get(part)
-    if adapter_name in getattr(unet, "peft_config", {}):
-        raise RelayError(
-            f"{part} has an adapter named {adapter_name!r} already: give this one another "
-            "adapter_name"
-        )
-    _check_fit(unet, part, adapter)
-    if scale == 0:
-        return
-    try:
-        with warnings.catch_warnings():  # peft's, of a second adapter
-            warnings.simplefilter("ignore", UserWarning)
-            unet.load_lora_adapter(
-                dict(sorted(tensors.items())),
-                prefix=None,
-                adapter_name=adapter_name,
-                metadata=config or None,
-                _pipeline=pipe,
-            )
-    except (TypeError, ValueError, RuntimeError) as error:
-        first = first_line(error)
-        raise RelayError(f"{adapter.path} cannot be put into {part}: {first}") from error
-    for module in unet.modules():
-        if isinstance(module, peft.tuners.lora.LoraLayer) and adapter_name in module.lora_B:
-            _scale(module, adapter_name, scale)
-    unet.set_adapters(list(unet.peft_config))
-
-
-def _scale(layer: Any, adapter_name: str, scale: float) -> None:
-    """Make W' of a layer's adapter W + scale (W' - W).
-
-    LoRA: W' = W + s B A, so B becomes scale B. DoRA (arXiv:2402.09353): W' = f (W + s B A) with
-    f = m / ||W + s B A|| by output, so W + scale (W' - W) = g (W + (scale f / g) s B A) with
-    g = 1 + scale (f - 1).
-    """
-    if scale == 1:
-        return
-    up = layer.lora_B[adapter_name].weight
-    if adapter_name not in layer.lora_magnitude_vector:
-        up.mul_(scale)
-        return
-    dora, weight = layer.lora_magnitude_vector[adapter_name], layer.get_base_layer().weight
-
-    def norm() -> Tensor:
-        length: Tensor = dora.get_weight_norm(weight, layer.get_delta_weight(adapter_name), 1.0)
-        return length
-
-    f = dora.weight / norm()
-    g = 1 + scale * (f - 1)
-    up.mul_((scale * f / g).reshape(-1, *[1] * (up.ndim - 1)))
-    dora.weight.copy_(g * norm())
-
-
-def _check_fit(unet: Any, part: str, adapter: Adapter) -> None:
-    """Raise RelayError, naming the first, for tensors that have no place in the network."""
-    layers: dict[str, nn.Module] = dict(unet.named_modules())
-    origin = f", which was trained on {adapter.cascade}," if adapter.cascade else ""
-    refusal = f"{adapter.path}{origin} does not fit the {part} of this cascade"
-    held: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in adapter.tensors[part].items():
-        name, _, kind = key.removesuffix(".weight").rpartition(".lora_")
-        held.setdefault(name or key, {})[kind] = tensor
-    has_dora = any("magnitude_vector" in kinds for kinds in held.values())
-    dora = adapter.configs.get(part, {}).get("use_dora", has_dora)
-    for name, kinds in held.items():
-        layer = layers.get(name)
-        weight = getattr(getattr(layer, "base_layer", layer), "weight", None)
-        if weight is None:
-            raise RelayError(f"{refusal}, which has no {name}")
-        if kinds.keys() != ({"A", "B", "magnitude_vector"} if dora else {"A", "B"}):
-            raise RelayError(f"{refusal}: {name} has {', '.join(sorted(kinds))} in it")
-        num_out, *others = weight.shape
-        rank = len(kinds["A"])
-        shapes = {"A": (rank, *others), "B": (num_out, rank, *[1] * len(others[1:]))}
-        for kind, wanted in shapes.items():
-            if kinds[kind].shape != wanted:
-                shape = f"{_shape(kinds[kind].shape)} where {_shape(wanted)} is wanted"
-                raise RelayError(f"{refusal}: {name}.lora_{kind} is {shape}")
-        if dora and kinds["magnitude_vector"].numel() != num_out:
-            raise RelayError(f"{refusal}: {name} has {num_out} outputs, its magnitudes are others")
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
 
 
 def _of_part(part: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.lora import UNETS, Adapter, attach_adapter, read_adapter, write_adapter
+from relay_diffusion.models.attaching import attach_adapter, check_adapter, detach_adapter
+from relay_diffusion.models.lora import UNETS, Adapter, read_adapter, write_adapter
 from relay_diffusion.pipelines.components import CascadeComponents
 
 
@@ -35,8 +36,15 @@ class AdaptedComponents(CascadeComponents):
                 f"{found.path} is for {' and '.join(found.tensors)}, "
                 "which this cascade was opened without"
             )
-        for part in opened:
-            attach_adapter(getattr(self, part), part, found, scale, adapter_name, self)
+        for part in opened:  # all of them before the first, so that it is whole or not there
+            check_adapter(getattr(self, part), part, found, adapter_name)
+        try:
+            for part in opened:
+                attach_adapter(getattr(self, part), part, found, scale, adapter_name, self)
+        except RelayError:
+            for part in opened:
+                detach_adapter(getattr(self, part), adapter_name)
+            raise
 
     def save_lora_adapter(self, folder: str | Path, adapter_name: str = "default") -> None:
         """Write the adapter of that name, of either UNet or of both, as it acts, its scale
