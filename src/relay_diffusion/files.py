@@ -57,6 +57,34 @@ def link_folder(folder: Path, new: Path) -> None:
             shutil.copy2(file, new / file.name)
 
 
+def files_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+    """All files of a folder and its subfolders, linked ones too, in one order; none that is hidden,
+    or in a hidden folder. What cannot be listed is passed over, as is a link to a folder that it
+    lies in, which would have no end.
+
+    Args:
+        above: device and number of the folders that it lies in, by way of links.
+    """
+    try:
+        state = folder.stat()
+        with os.scandir(folder) as found:
+            entries = {entry.name: entry for entry in found if not entry.name.startswith(".")}
+    except OSError:
+        return
+    here = (state.st_dev, state.st_ino)
+    if here in above:
+        return
+    folders = []
+    for name, entry in sorted(entries.items()):
+        path = folder / name
+        if path.is_dir() if entry.is_symlink() else entry.is_dir():
+            folders.append(path)
+        else:
+            yield path
+    for path in folders:
+        yield from files_below(path, above | {here})
+
+
 def sweep(folder: Path, name: str = "") -> None:
     """Delete what killed writers left behind, of files whose names begin so."""
     for leftover in folder.glob(f".{name}*{SUFFIX}"):

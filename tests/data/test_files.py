@@ -10,7 +10,25 @@ from typing import Any
 
 import pytest
 
-from relay_diffusion.files import lock, one_at_a_time, sweep
+from relay_diffusion.files import files_below, lock, one_at_a_time, sweep
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    inside, beside = tmp_path / "set" / "inside", tmp_path / "beside"
+    for folder in (inside, beside, tmp_path / "set" / ".hidden"):
+        folder.mkdir(parents=True)
+        (folder / "a").touch()
+    (tmp_path / "set" / "z").touch()
+    (inside / "up").symlink_to(tmp_path / "set")
+    (beside / "back").symlink_to(tmp_path)
+    for name in ("linked", "twice"):
+        (tmp_path / "set" / name).symlink_to(beside)
+    (tmp_path / "set" / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "set" / "itself").symlink_to(tmp_path / "set" / "itself")
+    found = [file.relative_to(tmp_path).as_posix() for file in files_below(tmp_path / "set")]
+    # All that linked/back leads to lies on the way to it.
+    names = ["gone", "itself", "z", "inside/a", "linked/a", "twice/a"]
+    assert found == [f"set/{name}" for name in names]
 
 
 def test_where_files_cannot_be_locked_it_goes_on_with_a_warning(

@@ -119,6 +119,17 @@ def test_weights_are_counted_and_told_apart(tmp_path: Path) -> None:
     assert fingerprint(tmp_path) != before
 
 
+def test_a_part_that_is_linked_counts(tmp_path: Path) -> None:
+    unet, folder = tmp_path / "unet", tmp_path / "model"
+    unet.mkdir()
+    folder.mkdir()
+    (folder / "unet").symlink_to(unet)
+    (unet / "model.safetensors").write_bytes(b"one")
+    before = fingerprint(folder)
+    (unet / "model.safetensors").write_bytes(b"another")
+    assert fingerprint(folder) != before
+
+
 def test_the_cache_of_the_hub_is_not_read_again(tmp_path: Path) -> None:
     blobs, folder = tmp_path / "blobs", tmp_path / "snapshot"
     blobs.mkdir()

@@ -9,7 +9,7 @@ import re
 import struct
 from pathlib import Path
 
-from relay_diffusion.files import sha256_of
+from relay_diffusion.files import files_below, sha256_of
 
 _CONTENT = {".json", ".safetensors", ".model", ".txt", ".bin"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -21,7 +21,7 @@ def fingerprint(folder: Path) -> str:
     A file of the hub's cache is a link to one named after its hash, which is taken as it is.
     """
     total = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
+    for file in sorted(files_below(folder)):
         if file.suffix in _CONTENT and file.is_file():
             target = file.resolve().name
             known = file.is_symlink() and _SHA256.fullmatch(target)

@@ -16,12 +16,12 @@ from relay_diffusion.data.pictures.records import (
     Records,
     Texts,
     escaped,
-    files_of,
     json_of,
     sidecar_texts,
     text_of,
 )
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import files_below
 
 TABLES = ("metadata.jsonl", "captions.jsonl")
 """Rows of {"file_name": ..., captions by field}, as Hugging Face's imagefolder has them."""
@@ -42,7 +42,7 @@ class FolderRecords(Records):
         self._names: list[str] = []
         self._sidecars: dict[str, str] = {}  # by the name with its suffix in small letters
         self._tables: list[str] = []
-        for file in files_of(folder):
+        for file in files_below(folder):
             path = file.relative_to(folder).as_posix()
             stem, suffix = os.path.splitext(path)
             suffix = suffix.lower()

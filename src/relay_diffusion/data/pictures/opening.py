@@ -7,10 +7,11 @@ import logging
 from pathlib import Path
 
 from relay_diffusion.data.pictures.folder import FolderRecords
-from relay_diffusion.data.pictures.records import SUFFIXES, Records, files_of
+from relay_diffusion.data.pictures.records import SUFFIXES, Records
 from relay_diffusion.data.pictures.shards import ShardRecords
 from relay_diffusion.data.pictures.tables import TableRecords, saved_dataset_files
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import files_below
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def open_records(path: str) -> Records:
 def _open_folder(folder: Path) -> Records:
     if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
         return TableRecords(saved_dataset_files(folder), parquet=False)
-    inside = sorted(file for file in files_of(folder) if file.is_file())
+    inside = sorted(file for file in files_below(folder) if file.is_file())
     shards = [file for file in inside if file.suffix.lower() == ".tar"]
     if shards:
         # Parquet beside shards is their statistics; pictures beside parquet may be what it names.

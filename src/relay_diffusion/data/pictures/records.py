@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import abc
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -105,14 +104,6 @@ class Records(abc.ABC):
     def read(self, i: int) -> Record:
         with self.open(i) as file:
             return Record(self.key(i), file.read(), self.texts(i))
-
-
-def files_of(folder: Path) -> Iterator[Path]:
-    """All files of a folder and its subfolders, linked ones too, in one order; none that is hidden,
-    or in a hidden folder."""
-    for root, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root) / name for name in sorted(names) if not name.startswith("."))
 
 
 def escaped(text: str) -> str:
