@@ -57,9 +57,7 @@ def test_a_model_without_sampling_options_is_asked_without(server: Server) -> No
         ((200, "红色的狐狸站在草地上"), "not in English"),
     ],
 )
-def test_bad_answers_are_failures(
-    server: Server, reply: Reply, complaint: str
-) -> None:
+def test_bad_answers_are_failures(server: Server, reply: Reply, complaint: str) -> None:
     server.replies = [reply]
     with pytest.raises(ExpansionError, match=complaint):
         expander(server).expand("a red fox", 0)

@@ -72,9 +72,10 @@ class Job:
 def prepare(job: Job, pool: Pool) -> Manifest:
     """Do what is not done yet.
 
-    Raises: RelayError if the folder was begun with another plan or another run is in it, if nothing
-        can be used, or if files cannot be written.
+    Raises: RelayError if the folder was begun with another plan or another run is in it, if it lies
+        among the pictures, if nothing can be used, or if files cannot be written.
     """
+    _check_apart(job)
     records = open_records(job.pictures)
     plan = _plan(job, records)
     folders = (job.out, job.out / "checks", job.out / "shards")
@@ -93,6 +94,16 @@ def prepare(job: Job, pool: Pool) -> Manifest:
             return _prepared(job, plan, records, pool)
     except OSError as error:
         raise RelayError(f"cannot write to {job.out}: {error.strerror or error}") from error
+
+
+def _check_apart(job: Job) -> None:
+    """Shards below a folder of pictures would be what is read of it from then on."""
+    pictures = Path(job.pictures)
+    if pictures.is_dir() and job.out.resolve().is_relative_to(pictures.resolve()):
+        raise RelayError(
+            f"--out {job.out} lies in the folder of pictures {pictures}, and would be read as a "
+            "part of it: give one elsewhere"
+        )
 
 
 def _prepared(job: Job, plan: Plan, records: Records, pool: Pool) -> Manifest:
