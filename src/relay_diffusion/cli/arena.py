@@ -15,8 +15,10 @@ from relay_diffusion.errors import RelayError
 
 def arena(
     folders: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="FOLDER", help="Folders of pictures, one a model, two or more."),
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME=]FOLDER", help="Folders of pictures, one a model, two or more."
+        ),
     ] = None,
     db: Annotated[Path, typer.Option(help="The file of votes.")] = Path("votes.sqlite"),
     host: Annotated[
@@ -58,7 +60,7 @@ def _report(db: Path, folder: Path) -> None:
 
 
 def _serve(
-    folders: Sequence[Path],
+    folders: Sequence[str],
     prompts: Path | None,
     limit: int | None,
     seed: int,

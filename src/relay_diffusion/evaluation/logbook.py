@@ -78,8 +78,8 @@ class Logbook:
         for other in self.settings.get(kind, {}):
             if other != name and file_name(other) == file_name(name):
                 raise RelayError(
-                    f"{self.out} has pictures of {kind} {other!r} where those of {name!r} would be: "
-                    "give that another name"
+                    f"{self.out} has pictures of {kind} {other!r} where those of {name!r} would "
+                    "be: give that another name"
                 )
         now = json.loads(json.dumps(now))
         before = self.settings.setdefault(kind, {}).setdefault(name, now)

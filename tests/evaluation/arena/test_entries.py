@@ -87,9 +87,25 @@ def test_missing_and_unlike_pictures_are_told_in_a_line_each(tmp_path: Path) -> 
     ]
 
 
-def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    folders = [plain_folder(tmp_path / name / "out", ["a.png"]) for name in ("one", "two")]
-    assert [entry.model for entry in read_entries(folders)] == ["one/out", "two/out"]
+def test_a_model_is_called_the_same_whatever_it_is_compared_with(tmp_path: Path) -> None:
+    """Its votes would not be found again otherwise."""
+    one, two = (plain_folder(tmp_path / name / "out", ["a.png"]) for name in ("one", "two"))
+    other = plain_folder(tmp_path / "other", ["a.png"])
+    assert [entry.model for entry in read_entries([one, other])] == ["out", "other"]
+    with pytest.raises(
+        RelayError, match=r"would be called 'out': name them, as in A=.*/one/out B="
+    ):
+        read_entries([one, other, two])
+    named = [f"first={one}", other, f"my model={two}"]
+    assert [entry.model for entry in read_entries(named)] == ["first", "other", "my model"]
+
+
+def test_a_link_is_called_as_it_is_and_a_folder_may_have_an_equals_sign(tmp_path: Path) -> None:
+    folder = plain_folder(tmp_path / "2026-01-01", ["a.png"])
+    (tmp_path / "latest").symlink_to(folder)
+    odd = plain_folder(tmp_path / "steps=8", ["a.png"])
+    entries = read_entries([tmp_path / "latest", f"{odd}/."])
+    assert [entry.model for entry in entries] == ["latest", "steps=8"]
 
 
 def test_a_picture_on_its_side_counts_as_it_is_shown(tmp_path: Path) -> None:

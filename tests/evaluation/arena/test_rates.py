@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from relay_diffusion.evaluation.arena.agreement import agreement, krippendorff
-from relay_diffusion.evaluation.arena.ranking import bradley_terry
+from relay_diffusion.evaluation.arena.ranking import bradley_terry, groups
 from relay_diffusion.evaluation.arena.rates import Tally, by_prompt, tally, win_rate
 from relay_diffusion.evaluation.arena.votes import Question, Vote
 
@@ -129,7 +129,7 @@ def test_strengths_agree_with_a_second_implementation() -> None:
             winner = "ABCD".index(vote.winner)
             wins[winner, i + j - winner] += 1
     ranked = bradley_terry(votes, list("ABCD"))
-    assert ranked is not None
+    assert not isinstance(ranked, str)
     assert [row.model for row in ranked] == list("ABCD")
     assert [row.strength for row in ranked] == pytest.approx(hunter(wins).tolist(), rel=1e-5)
     assert ranked[0].points == pytest.approx(400 * np.log10(ranked[0].strength))
@@ -138,14 +138,23 @@ def test_strengths_agree_with_a_second_implementation() -> None:
 
 def test_two_models_have_the_odds_of_their_votes() -> None:
     ranked = bradley_terry([a_vote("A")] * 3 + [a_vote("B")], ["A", "B"])
-    assert ranked is not None
+    assert not isinstance(ranked, str)
     assert ranked[0].strength / ranked[1].strength == pytest.approx(3)
 
 
 def test_a_model_that_never_lost_has_no_strength() -> None:
     votes = [a_vote("A"), a_vote("A", ("A", "C")), a_vote("B", ("B", "C")), a_vote("C", ("B", "C"))]
-    assert bradley_terry(votes, ["A", "B", "C"]) is None
-    assert bradley_terry([*votes, a_vote(None, ("C", "A"))], ["A", "B", "C"]) is not None
+    assert (
+        bradley_terry(votes, ["A", "B", "C"]) == "some models never lost or drew against the others"
+    )
+    tied = bradley_terry([*votes, a_vote(None, ("C", "A"))], ["A", "B", "C"])
+    assert not isinstance(tied, str)
+
+
+def test_models_that_never_met_are_not_said_to_have_won() -> None:
+    votes = [a_vote(None), a_vote(None, ("C", "D")), a_vote("C", ("C", "E"))]
+    assert groups(votes, list("ABCDEF")) == [["A", "B"], ["C", "D", "E"], ["F"]]
+    assert bradley_terry(votes, list("ABCDE")) == "some models never met the others"
 
 
 def test_agreement_is_krippendorffs() -> None:

@@ -31,7 +31,7 @@ def test_the_report_of_two_models_says_who_won_where(tmp_path: Path) -> None:
     assert meeting.win_rate is not None
     assert meeting.win_rate.rate == pytest.approx(3 / 6)
     assert meeting.prompts["an | owl"] == {"alignment": Tally(0, 1, 0), "beauty": Tally(1, 0, 0)}
-    assert (report.num_votes, report.num_raters, report.ranking) == (7, 2, None)
+    assert (report.num_votes, report.num_raters, report.rankings) == (7, 2, [])
     assert report.left == Tally(3, 1, 3)  # ours was always on the left
     assert report.agreement["beauty"] is None
 
@@ -64,15 +64,35 @@ def test_more_models_are_ranked(tmp_path: Path) -> None:
         ("good", "poor"),
         ("fair", "poor"),
     ]
-    assert report.ranking is not None
-    assert report.ranking["beauty"] is None  # good never lost
-    assert report.ranking["both"] is not None
-    assert [row.model for row in report.ranking["both"]] == order
+    (ranking,) = report.rankings
+    assert isinstance(ranking["beauty"], str)  # good never lost
+    assert not isinstance(ranking["both"], str)
+    assert [row.model for row in ranking["both"]] == order
     write_report(report, tmp_path)
     for name in ("report.md", "report.html"):
         text = (tmp_path / name).read_text()
         assert "Beauty: not defined" in text
         assert "good" in text.split("Ranking")[1]
+
+
+def test_each_arena_of_a_file_has_a_ranking_of_its_own(tmp_path: Path) -> None:
+    store = VoteStore(tmp_path / "votes.sqlite")
+    for number, models in enumerate([("a", "b", "c"), ("d", "e", "f"), ("g", "h")]):
+        pairs = some_pairs(tmp_path / str(number), models)
+        store.register(pairs)
+        for pair in pairs:
+            vote(store, pair, "beauty", None, "anna")
+    report = make_report(store)
+    assert [sorted(row.model for row in one["beauty"]) for one in report.rankings] == [
+        ["a", "b", "c"],
+        ["d", "e", "f"],
+    ]
+    assert report.rankings[0]["alignment"] == "some models never met the others"
+    write_report(report, tmp_path)
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / name).read_text()
+        assert "Ranking 1" in text and "Ranking 2" in text
+        assert "Alignment: not defined, some models never met the others." in text
 
 
 def test_the_order_of_the_folders_does_not_split_a_meeting(tmp_path: Path) -> None:

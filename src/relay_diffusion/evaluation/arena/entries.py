@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from relay_diffusion.data.pictures.records import escaped
 from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.arena.texts import one_line, read_texts, texts_in
 from relay_diffusion.pipelines.metadata import read_record
@@ -30,7 +32,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Entry:
-    """A model, named by its folder, with its pictures of each prompt in the order of their seeds.
+    """A model with its pictures of each prompt in the order of their seeds.
 
     Attributes:
         left_out: names of files without a prompt in a folder whose other pictures carry theirs,
@@ -42,15 +44,17 @@ class Entry:
     left_out: Sequence[str]
 
 
-def read_entries(folders: Sequence[Path], prompts: Path | None = None) -> list[Entry]:
-    """Open the folders of the models to compare.
+def read_entries(named: Sequence[str | Path], prompts: Path | None = None) -> list[Entry]:
+    """Open the folders of the models to compare, each given as FOLDER or NAME=FOLDER. Without a
+    name, that of the folder is the model's, whatever it is compared with.
 
     The prompt of a picture is the one that relay wrote into it, or else what a text file says of
     its name (``prompts``, or the folder's own prompts.jsonl or prompts.txt), or else the name.
 
-    Raises: RelayError if there are fewer than two folders, one is named twice, is missing or holds
-        no picture, or a picture or a text file cannot be read.
+    Raises: RelayError if there are fewer than two folders, one is given twice, is missing or holds
+        no picture, two models have one name, or a picture or a text file cannot be read.
     """
+    models, folders = zip(*map(_named, named), strict=True) if named else ((), ())
     if len(folders) < 2:
         raise RelayError(
             f"{len(folders) or 'no'} folder{'s' if len(folders) != 1 else ''} of pictures: "
@@ -63,20 +67,24 @@ def read_entries(folders: Sequence[Path], prompts: Path | None = None) -> list[E
     twice = [folder for folder, num in Counter(places).items() if num > 1]
     if twice:
         raise RelayError(f"{twice[0]} is given twice; a model is not compared with itself")
+    for model, num in Counter(models).items():
+        if num > 1:
+            given = [folder for folder, name in zip(folders, models, strict=True) if name == model]
+            raise RelayError(
+                f"two models would be called {model!r}: name them, as in A={given[0]} B={given[1]}"
+            )
     texts = read_texts(prompts) if prompts else None
     return [
-        _read_entry(folder, model, texts)
-        for folder, model in zip(folders, _names(places), strict=True)
+        _read_entry(folder, model, texts) for folder, model in zip(folders, models, strict=True)
     ]
 
 
-def _names(places: Sequence[Path]) -> list[str]:
-    """The folders' own names, with as many parents as it takes to tell them apart."""
-    for num in range(1, max(len(place.parts) for place in places)):
-        names = ["/".join(place.parts[1:][-num:]) for place in places]
-        if len(set(names)) == len(names):
-            return names
-    return [str(place) for place in places]
+def _named(given: str | Path) -> tuple[str, Path]:
+    """Model and folder. Links are not followed: "latest" is called so whatever it leads to."""
+    name, found, folder = str(given).partition("=")
+    if found and name and not Path(given).is_dir():
+        return one_line(escaped(name)), Path(folder)
+    return escaped(Path(os.path.abspath(given)).name), Path(given)
 
 
 def _read_entry(folder: Path, model: str, texts: Mapping[str, str] | None) -> Entry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import evalica
@@ -24,7 +24,7 @@ class Strength:
     points: float
 
 
-def bradley_terry(votes: Sequence[Vote], models: Sequence[str]) -> list[Strength] | None:
+def bradley_terry(votes: Sequence[Vote], models: Sequence[str]) -> list[Strength] | str:
     """Strengths p, strongest first, of maximum likelihood in
 
         P(i is preferred to j) = p_i / (p_i + p_j)
@@ -32,11 +32,14 @@ def bradley_terry(votes: Sequence[Vote], models: Sequence[str]) -> list[Strength
     Bradley and Terry, Biometrika 39 (1952), by evalica with Newman's iteration (JMLR 24, 2023). A
     tie counts as half a win for each side.
 
-    Returns: None where the likelihood has no maximum: some group of models never lost a vote, nor
-        drew one, against the rest (Hunter, Annals of Statistics 32, 2004, assumption 1).
+    Returns: why there are none, where the likelihood has no maximum: some group of models never met
+        the rest, or never lost a vote, nor drew one, against it (Hunter, Annals of Statistics 32,
+        2004, assumption 1).
     """
+    if len(groups(votes, models)) > 1:
+        return "some models never met the others"
     if not _all_connected(votes, models):
-        return None
+        return "some models never lost or drew against the others"
     winner = {0: evalica.Winner.X, 1: evalica.Winner.Y}
     result = evalica.bradley_terry(
         xs=[vote.models[0] for vote in votes],
@@ -64,12 +67,28 @@ def _all_connected(votes: Sequence[Vote], models: Sequence[str]) -> bool:
             held[a].add(b)
         if vote.winner != a:
             held[b].add(a)
-    for start in models:
-        reached, border = {start}, [start]
-        while border:
-            new = held[border.pop()] - reached
-            reached |= new
-            border += new
-        if reached < set(models):
-            return False
-    return True
+    return all(_reached(start, held) == set(models) for start in models)
+
+
+def groups(votes: Sequence[Vote], models: Sequence[str]) -> list[list[str]]:
+    """The models, those together that votes connect: a file of votes may hold several arenas."""
+    met: dict[str, set[str]] = defaultdict(set)
+    for vote in votes:
+        a, b = vote.models
+        met[a].add(b)
+        met[b].add(a)
+    found: list[list[str]] = []
+    for model in models:
+        if not any(model in group for group in found):
+            reached = _reached(model, met)
+            found.append([name for name in models if name in reached])
+    return found
+
+
+def _reached(start: str, ways: Mapping[str, set[str]]) -> set[str]:
+    reached, border = {start}, [start]
+    while border:
+        new = ways.get(border.pop(), set()) - reached
+        reached |= new
+        border += new
+    return reached

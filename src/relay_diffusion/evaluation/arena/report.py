@@ -14,9 +14,11 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.arena.agreement import Agreement, agreement
-from relay_diffusion.evaluation.arena.ranking import Strength, bradley_terry
+from relay_diffusion.evaluation.arena.ranking import Strength, bradley_terry, groups
 from relay_diffusion.evaluation.arena.rates import Rate, Tally, by_prompt, tally, win_rate
 from relay_diffusion.evaluation.arena.votes import QUESTIONS, Vote, VoteStore
+
+Ranking = dict[str, list[Strength] | str]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Report:
     """What the votes say.
 
     Attributes:
-        ranking: by question, and over both; None for two models.
+        rankings: of each group of three models or more that met, by question, and over both: the
+            strengths, or why there are none.
         left: votes for the picture on the left, ties, and for the one on the right: should balance.
         seconds_per_pair: median time between a rater's finished pairs; None below two pairs.
     """
@@ -52,7 +55,7 @@ class Report:
     num_raters: int
     seconds_per_pair: float | None
     meetings: list[Meeting]
-    ranking: dict[str, list[Strength] | None] | None
+    rankings: list[Ranking]
     agreement: dict[str, Agreement | None]
     left: Tally
 
@@ -69,21 +72,24 @@ def make_report(store: VoteStore, seed: int = 0) -> Report:
         met = [vote for vote in votes if set(vote.models) == {a, b}]
         if met:
             meetings.append(_meeting(met, a, b, seed))
-    ranking: dict[str, list[Strength] | None] | None = None
-    if len(models) > 2:
-        ranking = {"both": bradley_terry(votes, models)}
-        for question in QUESTIONS:
-            ranking[question] = bradley_terry(_on(votes, question), models)
     decided = [vote.left == vote.winner for vote in votes if vote.winner is not None]
     return Report(
         num_votes=len(votes),
         num_raters=len({vote.rater for vote in votes}),
         seconds_per_pair=_seconds_per_pair(votes),
         meetings=meetings,
-        ranking=ranking,
+        rankings=[_ranking(votes, group) for group in groups(votes, models) if len(group) > 2],
         agreement={question: agreement(_on(votes, question)) for question in QUESTIONS},
         left=Tally(decided.count(True), len(votes) - len(decided), decided.count(False)),
     )
+
+
+def _ranking(votes: Sequence[Vote], models: Sequence[str]) -> Ranking:
+    own = [vote for vote in votes if vote.models[0] in models]
+    return {
+        "both": bradley_terry(own, models),
+        **{question: bradley_terry(_on(own, question), models) for question in QUESTIONS},
+    }
 
 
 def _meeting(votes: Sequence[Vote], a: str, b: str, seed: int) -> Meeting:
