@@ -36,7 +36,7 @@ PROMPT = "a red fox above a mushroom"
 NETWORKS = ("text_encoder", "base_unet", "relay_unet")
 
 
-def starter(dtype: torch.dtype | None = None) -> RelayPipeline:
+def starter(dtype: torch.dtype) -> RelayPipeline:
     pipe = RelayPipeline.from_pretrained("starter", dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -75,9 +75,9 @@ def test_the_starter_makes_the_picture_of_the_cpu(on_cpu: Tensor) -> None:
     )
 
 
-def test_bfloat16_is_the_default_and_makes_nearly_that_picture(on_cpu: Tensor) -> None:
+def test_bfloat16_is_the_commands_default_and_makes_nearly_that_picture(on_cpu: Tensor) -> None:
     assert pick_dtype("auto", pick_device()) == torch.bfloat16
-    pipe = starter()
+    pipe = starter(pick_dtype("auto", CUDA))
     assert {getattr(pipe, name).dtype for name in NETWORKS} == {torch.bfloat16}
     assert pipe.vae.dtype == torch.float32
     x = picture(pipe.to(CUDA))

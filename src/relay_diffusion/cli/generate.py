@@ -109,7 +109,10 @@ def generate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[
         str | None,
-        typer.Option(help="bfloat16, float16, float32. (default: bfloat16 on a GPU, else float32)"),
+        typer.Option(
+            help="bfloat16, float16, float32. (default: bfloat16 on a GPU that computes in it, "
+            "float16 on an older one, float32 on the CPU)"
+        ),
     ] = None,
     low_memory: Annotated[
         bool, typer.Option("--low-memory", help="One network at a time, pictures in tiles.")

@@ -55,7 +55,7 @@ def upscale(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[
         str,
-        typer.Option(help="auto: bfloat16 on a GPU, else float32; or one of float16, ..."),
+        typer.Option(help="auto, bfloat16, float16, float32; auto is as in relay generate."),
     ] = "auto",
     low_memory: Annotated[
         bool, typer.Option("--low-memory", help="One network at a time, pictures in tiles.")

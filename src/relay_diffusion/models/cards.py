@@ -25,9 +25,10 @@ they came from.
 Guidance {guidance:g}{embedded}; prompts of up to {max_tokens} tokens.
 
 ```python
+import torch
 from relay_diffusion import RelayPipeline
 
-pipe = RelayPipeline.from_pretrained("path/to/{name}")
+pipe = RelayPipeline.from_pretrained("path/to/{name}", torch.bfloat16).to("cuda")
 pipe("a red fox in the snow").images[0].save("fox.png")
 ```
 

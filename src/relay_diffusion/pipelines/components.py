@@ -122,9 +122,10 @@ class CascadeComponents(PromptEncoding):
 
         Args:
             fast: its distilled sibling, which takes a few steps.
-            dtype: of the UNets and the text encoder, None: bfloat16 where there is a CUDA GPU,
-                else float32. The VAE is opened in float32 (that of SDXL overflows in float16)
-                unless a table names its dtype: ``{"default": ..., "vae": torch.float16}``.
+            dtype: of the UNets and the text encoder, None: float32, as in diffusers, or with a
+                ``device_map`` what ``pick_dtype`` takes there. The VAE is opened in float32 (that
+                of SDXL overflows in float16) unless a table names its dtype:
+                ``{"default": ..., "vae": torch.float16}``.
             torch_dtype: what diffusers used to call it.
             kwargs: as ``DiffusionPipeline.from_pretrained`` takes them. Those for loading and
                 downloading hold for shared parts too, except that ``revision`` is of the cascade
@@ -132,7 +133,9 @@ class CascadeComponents(PromptEncoding):
                 prompts come as ``prompt_embeds``).
         Raises: RelayError for a folder that is no cascade, naming the file or tensors at fault.
         """
-        dtypes = dtypes_of_parts(dtype if dtype is not None else torch_dtype)
+        dtypes = dtypes_of_parts(
+            dtype if dtype is not None else torch_dtype, kwargs.get("device_map")
+        )
         revision = kwargs.pop("revision", None)
         with downloading(**{name: kwargs.pop(name) for name in HUB_SETTINGS if name in kwargs}):
             name = fast_sibling_of(name_or_path, revision) if fast else name_or_path

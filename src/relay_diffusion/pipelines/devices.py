@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from relay_diffusion.errors import RelayError
@@ -35,30 +37,43 @@ def pick_device(name: str = "auto") -> torch.device:
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype of that name for the UNets and the text encoder; "auto" is bfloat16 on an
-    accelerator, float32 on the CPU.
+    accelerator, but float16 on a CUDA GPU that only emulates it (those before Ampere: T4, V100),
+    and float32 on the CPU.
 
     Raises: RelayError for any other name.
     """
     if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
+        if device.type == "cpu":
+            return torch.float32
+        return torch.bfloat16 if _computes_bfloat16(device) else torch.float16
     full = _SHORT.get(name, name)
     if full not in DTYPES:
         raise RelayError(f"dtype {name!r}; allowed is auto, {', '.join(DTYPES)}")
     return DTYPES[full]
 
 
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return True
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def dtypes_of_parts(
-    dtype: torch.dtype | dict[str, torch.dtype] | None,
+    dtype: torch.dtype | dict[str, torch.dtype] | None, device_map: Any = None
 ) -> dict[str, torch.dtype]:
     """The dtype that each part of a cascade is opened in, as diffusers' ``from_pretrained`` reads.
 
     Args:
         dtype: of the UNets and the text encoder, the VAE staying in float32 (that of SDXL overflows
-            in float16); None: bfloat16 where there is a CUDA GPU, else float32; a table
+            in float16); None: as ``pick_dtype`` for where it is opened; a table
             ({"default": ..., "vae": ...}) says it for each.
+        device_map: of ``from_pretrained``: "balanced" or a device; None opens on the CPU.
+    Raises: RelayError for a device that this machine does not have.
     """
     if isinstance(dtype, dict):
         return {"vae": torch.float32, **dtype}
     if dtype is None:
-        dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+        where = device_map if isinstance(device_map, str) else "cpu"
+        dtype = pick_dtype("auto", pick_device("auto" if where == "balanced" else where))
     return {"default": dtype, "vae": torch.float32}
