@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import webbrowser
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -79,8 +80,8 @@ def _serve(
     found, notes = make_pairs(read_entries(folders, prompts))
     chosen = choose(found, limit, seed)
     store = VoteStore(db)
-    app = create_app(chosen, store, seed)
     listening = _listen(host, port)
+    app = create_app(chosen, store, seed, _hosts(host, listening))
     name = "localhost" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
     address = f"http://{name}:{listening.getsockname()[1]}"
     for note in notes:
@@ -90,6 +91,14 @@ def _serve(
     if open_page:
         webbrowser.open(address)  # the socket listens already, so the browser only waits
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+
+
+def _hosts(host: str, listening: socket.socket) -> list[str]:
+    """What the arena may be asked for by: of an address that only this machine reaches, its own
+    names. A page elsewhere whose name is made to lead here would ask for it by that name."""
+    if ip_address(listening.getsockname()[0]).is_loopback:
+        return ["localhost", "127.0.0.1", "::1", "[::1]", host]
+    return ["*"]
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -142,7 +142,9 @@ def test_pictures_of_every_kind_arrive_as_png(tmp_path: Path, store: VoteStore) 
         first = type(pairs[0].pictures[0])(path, 4, 6, name)
         pair = Pair(name, 0, pairs[0].models, (first, pairs[0].pictures[1]))
         client = come_in([pair], store)
-        image = Image.open(io.BytesIO(client.get(f"/pictures/{pair.token(0)}").content))
+        image = Image.open(
+            io.BytesIO(client.get(f"/pictures/{pair.token(0, store.secret)}").content)
+        )
         assert (image.format, image.size) == ("PNG", (4, 6))
 
 

@@ -45,7 +45,19 @@ def test_the_command_serves_the_pairs_and_says_where(
         f"1 of 2 pairs; votes go to {db}",
     ]
     assert out[3].startswith(f"http://127.0.0.1:{port} ")
-    assert TestClient(app).get("/").status_code == 200
+    here = [f"http://{name}:{port}" for name in ("127.0.0.1", "localhost")]
+    for address, status in [*((name, 200) for name in here), ("http://rebound.example", 400)]:
+        assert TestClient(app, base_url=address).get("/").status_code == status
+
+
+@pytest.mark.parametrize(("host", "address"), [("0.0.0.0", "any.name"), ("::1", "[::1]")])
+def test_other_machines_may_come_by_any_name(
+    host: str, address: str, tmp_path: Path, served: list[Any]
+) -> None:
+    folders = [str(plain_folder(tmp_path / name, ["a fox.png"])) for name in ("one", "two")]
+    db = str(tmp_path / "votes.sqlite")
+    assert cli.main(["arena", *folders, "--db", db, "--port", "0", "--host", host]) == 0
+    assert TestClient(served[0], base_url=f"http://{address}:8765").get("/").status_code == 200
 
 
 def test_the_command_writes_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,5 +62,7 @@ def test_a_pair_is_the_same_whatever_the_order_of_the_folders(tmp_path: Path) ->
     assert {pair.id for pair in there} == {pair.id for pair in back}
     assert len({pair.id for pair in there}) == 12
     by_id = {pair.id: pair for pair in back}
-    assert all(pair.token(0) == by_id[pair.id].token(1) for pair in there)
-    assert len({pair.token(side) for pair in there for side in (0, 1)}) == 24
+    assert all(pair.token(0, b"s") == by_id[pair.id].token(1, b"s") for pair in there)
+    tokens = {pair.token(side, b"s") for pair in there for side in (0, 1)}
+    assert len(tokens) == 24
+    assert not tokens & {pair.token(side, b"t") for pair in there for side in (0, 1)}

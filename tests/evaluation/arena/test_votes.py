@@ -36,6 +36,13 @@ def test_votes_outlive_the_store(tmp_path: Path) -> None:
     assert again.models() == ["ours", "theirs"]
 
 
+def test_each_file_has_a_secret_of_its_own_that_stays(tmp_path: Path) -> None:
+    """Who knew it could tell the models from the addresses of pictures."""
+    store, other = (VoteStore(tmp_path / name) for name in ("one.sqlite", "two.sqlite"))
+    assert len(store.secret) == 32
+    assert store.secret == VoteStore(store.path).secret != other.secret
+
+
 def test_the_newest_vote_counts_and_the_older_ones_stay(tmp_path: Path) -> None:
     pairs = some_pairs(tmp_path)
     store = VoteStore(tmp_path / "votes.sqlite")

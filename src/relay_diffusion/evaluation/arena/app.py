@@ -9,6 +9,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, quote, unquote
 
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
@@ -34,13 +35,21 @@ class Ballot(BaseModel):
     choice: Literal["left", "right", "tie"]
 
 
-def create_app(pairs: Sequence[Pair], store: VoteStore, seed: int = 0) -> FastAPI:
-    """The arena over these pairs, which are registered in the store here."""
+def create_app(
+    pairs: Sequence[Pair], store: VoteStore, seed: int = 0, hosts: Sequence[str] = ("*",)
+) -> FastAPI:
+    """The arena over these pairs, which are registered in the store here.
+
+    Args:
+        hosts: names and addresses that browsers may ask for it by; "*" is any.
+    """
     store.register(pairs)
+    secret = store.secret
     by_id = {pair.id: pair for pair in pairs}
-    pictures = {pair.token(side): pair.pictures[side] for pair in pairs for side in (0, 1)}
+    pictures = {pair.token(side, secret): pair.pictures[side] for pair in pairs for side in (0, 1)}
     templates = Jinja2Templates(directory=HERE / "templates")
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
 
     @app.get("/")
@@ -80,7 +89,7 @@ def create_app(pairs: Sequence[Pair], store: VoteStore, seed: int = 0) -> FastAP
         if not rater:
             raise HTTPException(401, "say who you are first")
         pair = by_id.get(ballot.pair)
-        tokens = [pair.token(side) for side in (0, 1)] if pair else []
+        tokens = [pair.token(side, secret) for side in (0, 1)] if pair else []
         if pair is None or ballot.left not in tokens:
             raise HTTPException(404, "no such pair; reload the page")
         left = tokens.index(ballot.left)
@@ -100,6 +109,7 @@ def rater_state(
     """
     winners: dict[str, dict[str, str | None]] = defaultdict(dict)
     latest: dict[str, int] = {}
+    secret = store.secret
     votes = store.votes(rater)
     for position, vote in enumerate(votes):
         winners[vote.pair][vote.question] = vote.winner
@@ -116,7 +126,7 @@ def rater_state(
             {
                 "pair": pair.id,
                 "prompt": pair.prompt,
-                "tokens": [pair.token(side) for side in sides],
+                "tokens": [pair.token(side, secret) for side in sides],
                 "sizes": [[pair.pictures[s].width, pair.pictures[s].height] for s in sides],
                 "answers": answers,
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
@@ -36,9 +37,10 @@ class Pair:
         )
         return _hash(self.prompt, self.number, *sides)
 
-    def token(self, side: int) -> str:
-        """Names a picture in addresses, and says nothing of the model."""
-        return _hash(self.id, self.models[side])
+    def token(self, side: int, secret: bytes) -> str:
+        """Names a picture in addresses, and says nothing of the model to who lacks the secret: a
+        plain hash of a model's name could be made by anybody who guesses it."""
+        return hmac.digest(secret, _bytes(self.id, self.models[side]), "sha256").hex()[:32]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,11 @@ class Turn:
 
 
 def _hash(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    return hashlib.sha256(_bytes(*parts)).hexdigest()[:32]
+
+
+def _bytes(*parts: object) -> bytes:
+    return repr(parts).encode()
 
 
 def make_pairs(entries: Sequence[Entry]) -> tuple[list[Pair], list[str]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +39,12 @@ _votes = sa.Table(
     sa.Column("winner", sa.String),  # name of a model; null is a tie
     sa.Column("left_model", sa.String, nullable=False),
     sa.Column("time", sa.String, nullable=False),  # ISO 8601, UTC
+)
+_secrets = sa.Table(
+    "secrets",
+    sa.MetaData(),  # older files do not have it, and reports do without
+    sa.Column("row", sa.Integer, primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
 )
 for _event in ("UPDATE", "DELETE"):
     sa.event.listen(
@@ -97,6 +105,16 @@ class VoteStore:
             raise RelayError(
                 f"{path} cannot be opened as a file of votes ({why}); give --db another file"
             ) from error
+
+    @cached_property
+    def secret(self) -> bytes:
+        """Random, and this file's own from the first time on: pictures are named with it, and keep
+        their names when the arena is started again."""
+        with self._engine.begin() as connection:
+            _secrets.create(connection, checkfirst=True)
+            drawn = {"row": 1, "value": secrets.token_bytes(32)}
+            connection.execute(_secrets.insert().prefix_with("OR IGNORE"), drawn)
+            return bytes(connection.execute(sa.select(_secrets.c.value)).scalar_one())
 
     def close(self) -> None:
         self._engine.dispose()
