@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,24 @@ def test_weights_are_linear_in_the_scale(saved: Path) -> None:
             before = getattr(plain, part).get_submodule(layer).weight
             wanted = before + scale * (full[name] - before)
             torch.testing.assert_close(weight, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_in_pieces_takes_the_scale(
+    saved: Path, dora: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tiny_cascade()
+    in_pieces = partial(pipe.enable_sequential_cpu_offload, device="cpu")
+    monkeypatch.setattr(pipe, "enable_sequential_cpu_offload", in_pieces)  # diffusers calls it too
+    in_pieces()
+    if dora:
+        with pytest.raises(RelayError, match="is a DoRA, which needs the weights of its layers"):
+            pipe.load_lora_adapter(saved, 0.5)
+    else:
+        pipe.load_lora_adapter(saved, 0.5)
+        assert all(parameter.is_meta for parameter in pipe.relay_unet.parameters())
+        pipe.remove_all_hooks()  # brings the weights back: on a CPU nothing runs in pieces
+        ours, theirs = weights(pipe), weights(loaded(saved, 0.5))
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_several_add_up(tmp_path: Path) -> None:

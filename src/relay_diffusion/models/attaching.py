@@ -29,8 +29,12 @@ def check_adapter(unet: Any, part: str, adapter: Adapter, adapter_name: str) -> 
     for key, tensor in adapter.tensors[part].items():
         name, _, kind = key.removesuffix(".weight").rpartition(".lora_")
         held.setdefault(name or key, {})[kind] = tensor
-    has_dora = any("magnitude_vector" in kinds for kinds in held.values())
-    dora = adapter.configs.get(part, {}).get("use_dora", has_dora)
+    dora = is_dora(adapter, part)
+    if dora and any(parameter.is_meta for parameter in unet.parameters()):
+        raise RelayError(
+            f"{adapter.path} is a DoRA, which needs the weights of its layers, and those of the "
+            f"{part} are offloaded piece by piece: use enable_model_cpu_offload instead"
+        )
     for name, kinds in held.items():
         layer = layers.get(name)
         weight = getattr(getattr(layer, "base_layer", layer), "weight", None)
@@ -64,14 +68,22 @@ def attach_adapter(
         pipe: that the UNet belongs to, where it may be offloaded.
     Raises: RelayError if the libraries cannot.
     """
-    peft = import_peft()
     if scale == 0:
         return
+    tensors = dict(sorted(adapter.tensors[part].items()))
+    dora = is_dora(adapter, part)
+    if (
+        not dora
+    ):  # W' = W + s B A, which needs no W: in a network that is offloaded there may be none
+        tensors = {
+            name: scale * tensor.float() if ".lora_B." in name else tensor
+            for name, tensor in tensors.items()
+        }
     try:
         with warnings.catch_warnings():  # peft's, of a second adapter
             warnings.simplefilter("ignore", UserWarning)
             unet.load_lora_adapter(
-                dict(sorted(adapter.tensors[part].items())),
+                tensors,
                 prefix=None,
                 adapter_name=adapter_name,
                 metadata=adapter.configs.get(part) or None,
@@ -81,7 +93,7 @@ def attach_adapter(
         first = first_line(error)
         raise RelayError(f"{adapter.path} cannot be put into {part}: {first}") from error
     for module in unet.modules():
-        if isinstance(module, peft.tuners.lora.LoraLayer) and adapter_name in module.lora_B:
+        if dora and adapter_name in getattr(module, "lora_magnitude_vector", {}):
             _scale(module, adapter_name, scale)
     unet.set_adapters(list(unet.peft_config))
 
@@ -104,19 +116,21 @@ def active_adapters(unet: Any) -> list[str]:
     return [active] if isinstance(active, str) else list(active)
 
 
-def _scale(layer: Any, adapter_name: str, scale: float) -> None:
-    """Make W' of a layer's adapter W + scale (W' - W).
+def is_dora(adapter: Adapter, part: str) -> bool:
+    """Whether what an adapter has for ``part`` is a DoRA."""
+    has_magnitudes = any(".lora_magnitude_vector" in name for name in adapter.tensors[part])
+    return bool(adapter.configs.get(part, {}).get("use_dora", has_magnitudes))
 
-    LoRA: W' = W + s B A, so B becomes scale B. DoRA (arXiv:2402.09353): W' = f (W + s B A) with
-    f = m / ||W + s B A|| by output, so W + scale (W' - W) = g (W + (scale f / g) s B A) with
-    g = 1 + scale (f - 1).
+
+def _scale(layer: Any, adapter_name: str, scale: float) -> None:
+    """Make W' of a layer's DoRA W + scale (W' - W).
+
+    DoRA (arXiv:2402.09353): W' = f (W + s B A) with f = m / ||W + s B A|| by output, so
+    W + scale (W' - W) = g (W + (scale f / g) s B A) with g = 1 + scale (f - 1).
     """
     if scale == 1:
         return
     up = layer.lora_B[adapter_name].weight
-    if adapter_name not in layer.lora_magnitude_vector:
-        up.mul_(scale)
-        return
     dora, weight = layer.lora_magnitude_vector[adapter_name], layer.get_base_layer().weight
 
     def norm() -> Tensor:
