@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from relay_diffusion.cli import main
-from relay_diffusion.cli.generate import read_prompts
+from relay_diffusion.cli.texts import read_prompts
 from relay_diffusion.pipelines.metadata import read_parameters, read_record
 
 
@@ -118,6 +118,31 @@ def test_wrong_input_is_answered_in_one_line(
     refused, tmp_path: Path, arguments: list[str], complaint: str
 ) -> None:
     assert complaint in refused(*arguments, "--out", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--steps", "0"], "0 steps"),
+        (["--size", "100"], "nearest that can are"),
+        (["--guidance", "-1"], "guidance -1"),
+        (["--image", "IMAGE", "--strength", "1.5"], "strength 1.5; allowed is above 0"),
+    ],
+)
+def test_nothing_is_asked_or_opened_for_what_is_refused(
+    refused,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    complaint: str,
+) -> None:
+    for name in ("open_expansion", "open_with_texts"):
+        monkeypatch.setattr(f"relay_diffusion.pipelines.opening.{name}", None)
+    image = tmp_path / "image.png"
+    Image.new("RGB", (8, 8)).save(image)
+    arguments = [str(image) if one == "IMAGE" else one for one in arguments]
+    options = ["--expander", "openai", "--out", tmp_path / "out"]
+    assert complaint in refused("generate", "a fox", *arguments, *options)
 
 
 def test_a_folder_that_is_no_cascade_is_named(

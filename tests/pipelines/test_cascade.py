@@ -207,6 +207,25 @@ def test_what_is_no_text_is_answered_in_one_line(
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"image": Image.new("RGB", (8, 8)), "strength": 1.5}, "strength 1.5; allowed is above 0"),
+        ({"image": "fox.png"}, "a picture of type str"),
+        ({"callback_on_step_end_tensor_inputs": ["unet"]}, "has unet"),
+    ],
+)
+def test_nothing_is_expanded_for_what_is_refused(
+    cascade: RelayPipeline, options: dict[str, Any], complaint: str
+) -> None:
+    class Paid(SameText):
+        def expand(self, prompt: str, seed: int) -> str:
+            raise AssertionError("a language model was asked")
+
+    with pytest.raises(RelayError, match=complaint):
+        cascade(PROMPT, expand=Paid(), **options)
+
+
 class SameText:
     """An expander that changes nothing."""
 

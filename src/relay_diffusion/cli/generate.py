@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from relay_diffusion import __version__
 from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
 from relay_diffusion.cli.starting import open_image
+from relay_diffusion.cli.texts import expanded_for, read_prompts
 from relay_diffusion.errors import RelayError
 from relay_diffusion.pipelines.sizes import parse_size
 
@@ -176,44 +176,31 @@ def generate(
 
     import torch
 
-    from relay_diffusion.models.guidance import has_guidance
     from relay_diffusion.pipelines.devices import pick_device, pick_dtype
     from relay_diffusion.pipelines.grid import Grid, columns_for
     from relay_diffusion.pipelines.opening import BARS, open_with_texts
-    from relay_diffusion.pipelines.settings import STRENGTH, resolve_settings
+    from relay_diffusion.pipelines.outline import outline
+    from relay_diffusion.pipelines.settings import STRENGTH, check_strength, resolve_settings
 
     where = pick_device(device)
     precision = pick_dtype(given["dtype"] or "auto", where)
-    first = secrets.randbelow(10**6) if given["seed"] is None else given["seed"]
-    num_pictures = len(wanted) * num
-    if expander or (expand and again is None):
-        pairs = [(text, first + index) for text in wanted for index in range(num)]
-        expanded = _expanded(pairs, given["model"] or "starter", expander or True, expander_model)
-    else:
-        expanded = [again] * num_pictures
-    read = [text or wanted[index // num] for index, text in enumerate(expanded)]
-    pipe, texts = open_with_texts(
-        [one for one, _ in groupby(read)],
-        given["negative_prompt"],
-        given["model"] or "starter",
-        device=where,
-        dtype=precision,
-        low_memory=bool(given["low_memory"]),
-        adapters=adapters,
-    )
-    height, width = pipe.stages_for(given["height"], given["width"])[-1]
-    own = pipe.config.relay_guidance_scale
+    named = given["model"] or "starter"
+    # All that can be refused is, before a language model is asked and the networks are opened.
+    cascade = outline(named)
+    height, width = cascade.stages_for(given["height"], given["width"])[-1]
     if (
         before
         and not its_own
         and guidance is not None
         and relay_guidance is None
-        and before.guidance_scale == before.relay_guidance_scale != own
+        and before.guidance_scale
+        == before.relay_guidance_scale
+        != cascade.config.relay_guidance_scale
     ):
         given["relay_guidance_scale"] = guidance  # it followed the base stage, and does so again
     sampling = resolve_settings(
-        pipe.config,
-        pipe.distilled,
+        cascade.config,
+        cascade.distilled,
         num_inference_steps=given["num_inference_steps"],
         num_relay_steps=given["num_relay_steps"],
         guidance_scale=given["guidance_scale"],
@@ -222,7 +209,25 @@ def generate(
         eta=given["eta"] or 0.0,
     )
     share = STRENGTH if given["strength"] is None else given["strength"]
-    unread = has_guidance(pipe.base_unet) and has_guidance(pipe.relay_unet)
+    check_strength(share)
+    first = secrets.randbelow(10**6) if given["seed"] is None else given["seed"]
+    num_pictures = len(wanted) * num
+    if expander or (expand and again is None):
+        pairs = [(text, first + index) for text in wanted for index in range(num)]
+        expanded = expanded_for(pairs, named, expander or True, expander_model)
+    else:
+        expanded = [again] * num_pictures
+    read = [text or wanted[index // num] for index, text in enumerate(expanded)]
+    pipe, texts = open_with_texts(
+        [one for one, _ in groupby(read)],
+        given["negative_prompt"],
+        named,
+        device=where,
+        dtype=precision,
+        low_memory=bool(given["low_memory"]),
+        adapters=adapters,
+    )
+    unread = len(cascade.distilled) == 2
     grid = Grid(num_pictures, columns_for(len(wanted), num), (width, height))
     # One at a time: in a batch, rounding would make a picture depend on its neighbours, and --from
     # could not make it again bit for bit.
@@ -252,7 +257,7 @@ def generate(
         parameters = Parameters(
             prompt=text,
             negative_prompt=None if unread else given["negative_prompt"],
-            model=given["model"] or "starter",
+            model=named,
             seed=own_seed,
             width=width,
             height=height,
@@ -278,36 +283,3 @@ def generate(
         with folder.next(f"grid of {num_pictures}") as path:
             save_picture(grid.image, path, {"grid": num_pictures}, f"Grid of {num_pictures}")
         typer.echo(path)
-
-
-def _expanded(
-    pairs: list[tuple[str, int]], model: str, choice: bool | str, expander_model: str | None
-) -> list[str | None]:
-    """The long form of each prompt by the seed of its picture, None where it stays as typed."""
-    from relay_diffusion.pipelines.opening import open_expansion
-
-    expand = open_expansion(model, choice, expander_model)
-    texts = [(expand(prompt, seed), prompt) for prompt, seed in pairs]
-    return [text if text != prompt else None for text, prompt in texts]
-
-
-def read_prompts(arguments: list[str], file: str | None) -> list[str]:
-    """The prompts of the command line, then those of the file, one per line that is not blank.
-
-    Raises: RelayError if the file cannot be read, or standard input and a file are given.
-    """
-    from_stdin = arguments == ["-"]
-    if from_stdin and file not in (None, "-"):
-        raise RelayError(f"- reads prompts from standard input, and --prompts {file}: give one")
-    prompts = [] if from_stdin else list(arguments)
-    if from_stdin or file == "-":
-        lines = sys.stdin.read().splitlines()
-    elif file is not None:
-        try:
-            # Windows' editors begin a file with a byte-order mark.
-            lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise RelayError(f"{file} cannot be read as a list of prompts: {error}") from error
-    else:
-        lines = []
-    return prompts + [line.strip() for line in lines if line.strip()]

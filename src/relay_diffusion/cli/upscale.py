@@ -81,33 +81,34 @@ def upscale(
     import torch
     from torch import Tensor
 
-    from relay_diffusion.models.guidance import has_guidance
     from relay_diffusion.pipelines.devices import pick_device, pick_dtype
     from relay_diffusion.pipelines.opening import open_cascade, open_with_texts
+    from relay_diffusion.pipelines.outline import outline
     from relay_diffusion.pipelines.prompting import NEGATIVE_ALONE
     from relay_diffusion.pipelines.settings import resolve_settings
 
     where = pick_device(device)
-    how = (model, where, pick_dtype(dtype, where), low_memory, adapters)
-    embeds: Tensor | None
-    negative_embeds: Tensor | None
-    if prompt:
-        pipe, texts = open_with_texts([prompt], negative, *how)
-        embeds, negative_embeds = next(texts)
-    elif negative:
+    if negative and not prompt:
         raise RelayError(NEGATIVE_ALONE)
-    else:
-        pipe = open_cascade(*how, text_encoder=None, tokenizer=None)
-        embeds, negative_embeds = None, None
+    cascade = outline(model)
     sampling = resolve_settings(
-        pipe.config,
-        pipe.distilled,
+        cascade.config,
+        cascade.distilled,
         num_relay_steps=relay_steps,
         relay_guidance_scale=guidance,
         solver=solver,
         eta=eta,
         relay_start=strength,
     )
+    how = (model, where, pick_dtype(dtype, where), low_memory, adapters)
+    embeds: Tensor | None
+    negative_embeds: Tensor | None
+    if prompt:
+        pipe, texts = open_with_texts([prompt], negative, *how)
+        embeds, negative_embeds = next(texts)
+    else:
+        pipe = open_cascade(*how, text_encoder=None, tokenizer=None)
+        embeds, negative_embeds = None, None
     seed = secrets.randbelow(10**6) if seed is None else seed
     larger = pipe.upscale(
         picture,
@@ -124,7 +125,7 @@ def upscale(
     record = {
         "upscaled": image.name,
         "prompt": prompt,
-        "negative_prompt": negative if prompt and not has_guidance(pipe.relay_unet) else None,
+        "negative_prompt": negative if "relay" not in cascade.distilled else None,
         "times": times,
         "strength": strength or list(sampling.relay_start),
         "model": model,

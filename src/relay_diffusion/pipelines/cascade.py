@@ -26,7 +26,7 @@ from relay_diffusion.pipelines.pictures import (
 from relay_diffusion.pipelines.prompting import NEGATIVE_ALONE, as_list, for_each
 from relay_diffusion.pipelines.prompts import Expander
 from relay_diffusion.pipelines.run import Run
-from relay_diffusion.pipelines.settings import STRENGTH, resolve_settings
+from relay_diffusion.pipelines.settings import STRENGTH, check_strength, resolve_settings
 from relay_diffusion.pipelines.watch import StepCallback, WatchOptions
 
 
@@ -129,6 +129,11 @@ class RelayPipeline(InProgress, AdaptedComponents):
             solver=solver,
             eta=eta,
         )
+        watch = WatchOptions.of(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        x = None
+        if image is not None:
+            check_strength(strength)
+            x = cover(to_pixels(image), *sizes[0])
         expanded = None
         if expand and prompt is not None:
             prompts = for_each(as_list(prompt), num_images_per_prompt)
@@ -142,9 +147,7 @@ class RelayPipeline(InProgress, AdaptedComponents):
             prompt, negative_prompt, num_images_per_prompt, prompt_embeds, negative_prompt_embeds
         )
         self.maybe_free_model_hooks()  # a network sends away only the one before it in its order
-        watch = WatchOptions.of(callback_on_step_end, callback_on_step_end_tensor_inputs)
         run = Run.prepare(self, sizes, text, settings, latents, generator, watch)
-        x = None if image is None else cover(to_pixels(image), *sizes[0])
 
         z = run.base(sizes[0], x, strength)
         self.maybe_free_model_hooks()  # the VAE would send away the relay stage's only

@@ -145,7 +145,7 @@ class CascadeComponents(PromptEncoding):
     def _open(cls, folder: Path, dtypes: dict[str, torch.dtype], kwargs: Mapping[str, Any]) -> Self:
         """As ``from_pretrained``, from a folder that need not hold all parts itself."""
         check_cascade_folder(folder, without=frozenset(kwargs))
-        _check_settings(folder)
+        settings_of(folder)
         given = {**kwargs, **lent_parts(cls.from_pretrained, folder, dtypes, kwargs)}
         quantised = bool(kwargs.get("quantization_config"))
         given |= parts_of_differences(folder, dtypes, given.keys(), quantised)
@@ -218,11 +218,14 @@ def cascade_settings() -> list[str]:
     return [one.name for one in parameters if one.default is not inspect.Parameter.empty]
 
 
-def _check_settings(folder: Path) -> None:
-    """Raise RelayError for a setting of another type than ``CascadeComponents.__init__`` takes."""
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What the ``model_index.json`` of a cascade says beside its parts.
+
+    Raises: RelayError for a setting of another type than ``CascadeComponents.__init__`` takes.
+    """
     index = read_index(folder)
     given = {name: index[name] for name in cascade_settings() if name in index}
     try:
-        arguments_for(CascadeComponents.__init__, given)
+        return arguments_for(CascadeComponents.__init__, given)
     except RelayError as error:
         raise RelayError(f"{folder / INDEX}: {error}") from error

@@ -90,8 +90,6 @@ class Run:
         if x is None:
             z = base_start(eps, float(sigmas[0]))
         else:
-            if not 0 < strength <= 1:
-                raise RelayError(f"strength {strength}; allowed is above 0 (no change) to 1 (all)")
             if len(x) not in (1, len(eps)):
                 raise RelayError(f"{len(x)} pictures to start {len(eps)} from; give 1, or as many")
             sigmas = sigmas[steps - max(1, round(strength * steps)) :]

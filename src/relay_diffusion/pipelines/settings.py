@@ -129,6 +129,12 @@ def resolve_settings(
     return settings
 
 
+def check_strength(strength: float) -> None:
+    """Raise RelayError for a share of the base stage's steps that is none."""
+    if not 0 < strength <= 1:
+        raise RelayError(f"strength {strength}; allowed is above 0 (no change) to 1 (all)")
+
+
 def _check_guidance(
     stage: str, scale: float, distilled_range: Sequence[float] | None, follows: bool
 ) -> None:
