@@ -161,6 +161,8 @@ def test_a_picture_can_be_the_start(cascade: RelayPipeline) -> None:
         ({"num_relay_steps": 301}, "301 relay steps; allowed is 1 to 300"),
         ({"guidance_scale": -1}, "guidance -1"),
         ({"relay_guidance_scale": -1}, "relay guidance -1; give a number of 0 or more"),
+        ({"guidance_scale": [3.0, 7.5]}, "guidance of type list; give one number"),
+        ({"relay_guidance_scale": torch.ones(1)}, "relay guidance of type Tensor; give one"),
         ({"relay_guidance_scale": float("nan")}, "relay guidance nan"),
         ({"relay_guidance_scale": float("inf")}, "relay guidance inf"),
         ({"solver": "heun"}, "solver 'heun'; allowed is euler or multistep"),

@@ -94,8 +94,9 @@ class RelayPipeline(InProgress, AdaptedComponents):
                 name ("scenes", "openai", "transformers"), or an ``Expander``.
             num_inference_steps, num_relay_steps: of the base stage, of each relay stage.
             guidance_scale, relay_guidance_scale: of the base stage, of each relay stage;
-                classifier-free, off at 1 and below, or embedded in distilled networks. Where the
-                cascade has no default for the relay, None there is the scale of the base stage.
+                numbers, for all pictures; classifier-free, off at 1 and below, or embedded in
+                distilled networks. Where the cascade has no default for the relay, None there is
+                the scale of the base stage.
             num_images_per_prompt: pictures of one prompt stand side by side in the result.
             generator: one per picture, or one that is split by drawing a seed for each.
             solver, eta: "euler" or "multistep"; fresh noise per step, 0 to 1.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, cast, get_args
 
 from diffusers import DDIMScheduler
@@ -139,6 +140,10 @@ def _check_guidance(
     stage: str, scale: float, distilled_range: Sequence[float] | None, follows: bool
 ) -> None:
     name = "guidance" if stage == "base" else f"{stage} guidance"
+    if not isinstance(scale, Real):
+        raise RelayError(
+            f"{name} of type {type(scale).__name__}; give one number, for all pictures of a call"
+        )
     if not 0 <= scale < float("inf"):
         raise RelayError(f"{name} {scale}; give a number of 0 or more")
     if distilled_range is not None and not distilled_range[0] <= scale <= distilled_range[1]:
