@@ -25,6 +25,7 @@ print(json.dumps({"scorer": "length", "version": "1"}))
 for row in reversed(rows):
     print(json.dumps({"path": row["path"], "score": len(row["prompt"])}))
 """
+TEXT = "sys.stdin.read().splitlines()"  # as many scorers read it
 ROWS = [{"prompt": "a fox", "path": "0.png"}, {"prompt": "an owl", "path": "1.png"}]
 
 
@@ -54,6 +55,12 @@ def test_a_command_scores_from_standard_input_or_a_file(form: str, length: Path)
 def test_a_command_that_fails_is_quoted(code: str, match: str) -> None:
     with pytest.raises(RelayError, match=match):
         Scorer("broken", f'{sys.executable} -c "{code}"').score(ROWS)
+
+
+def test_odd_breaks_in_a_prompt_are_no_lines(length: Path) -> None:
+    length.write_text(LENGTH.replace("(open(sys.argv[1]) if sys.argv[1:] else sys.stdin)", TEXT))
+    rows = [{"prompt": "a\u2028b", "path": "\x85.png"}]
+    assert Scorer("length", f"{sys.executable} {length}").score(rows).values == [3.0]
 
 
 def test_a_score_that_is_no_number_is_refused(length: Path) -> None:

@@ -71,6 +71,23 @@ def test_a_text_file_has_a_prompt_a_line(tmp_path: Path) -> None:
     assert len(open_suite(str(file), WORLD, 1).prompts) == 1
 
 
+@pytest.mark.parametrize("end", ["txt", "jsonl"])
+def test_a_prompt_may_hold_any_break_but_that_of_lines(end: str, tmp_path: Path) -> None:
+    prompts = ["a fox\u2028in snow", "an owl\x85at night"]
+    lines = prompts if end == "txt" else [f'{{"prompt": "{prompt}"}}' for prompt in prompts]
+    file = tmp_path / f"mine.{end}"
+    file.write_bytes("\r\n".join(lines).encode())
+    assert [prompt.text for prompt in prompt_file(file).prompts] == prompts
+
+
+@pytest.mark.parametrize("line", ['{"prompt": "\\ud800"}', '{"prompt": "a", "task": "\\ud800"}'])
+def test_half_a_surrogate_pair_is_named(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text(f'{{"prompt": "a fox"}}\n{line}\n')
+    with pytest.raises(RelayError, match=r'line 2: "\w+" has half of a surrogate pair: \\ud800'):
+        prompt_file(file)
+
+
 def test_a_jsonl_file_may_say_more(tmp_path: Path) -> None:
     (tmp_path / "fox.png").touch()
     lines = [

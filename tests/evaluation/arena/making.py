@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def plain_folder(folder: Path, names: Sequence[str], size: tuple[int, int] = (8,
     """Pictures of some other model; no two folders have the same."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(names):
-        colour = (index, len(folder.name), sum(folder.name.encode()) % 256)
+        colour = (index, len(folder.name), sum(os.fsencode(folder.name)) % 256)
         Image.new("RGB", size, colour).save(folder / name)
     return folder
 

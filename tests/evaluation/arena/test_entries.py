@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.arena.entries import read_entries
 from relay_diffusion.evaluation.arena.pairs import make_pairs
+from relay_diffusion.evaluation.arena.votes import VoteStore
 from tests.evaluation.arena.making import plain_folder, relay_folder
 
 
@@ -55,6 +58,35 @@ def test_a_text_file_says_what_pictures_show(tmp_path: Path, name: str, text: st
         ("two owls", "1.png"),
     ]
     assert not notes
+
+
+def test_names_and_prompts_that_utf8_cannot_hold_are_escaped(tmp_path: Path) -> None:
+    """SQLite would refuse them."""
+    odd = os.fsdecode(b"caf\xe9")
+    folders = [plain_folder(tmp_path / name, ["0.png"]) for name in ("one", odd)]
+    for folder in folders:
+        try:
+            (folder / "0.png").rename(folder / f"{odd}.png")
+        except OSError:
+            pytest.skip("this file system takes no such name")
+    store = VoteStore(tmp_path / "votes.sqlite")
+    store.register(make_pairs(read_entries(folders))[0])
+    assert store.models() == ["one", "caf\\udce9"]
+    for folder in folders:
+        (folder / "prompts.jsonl").write_text(
+            json.dumps({"file": "0", "prompt": "a \ud800"}) + "\n"
+        )
+        (folder / f"{odd}.png").rename(folder / "0.png")
+    (pair,) = make_pairs(read_entries(folders))[0]
+    assert pair.prompt == "a \\ud800"
+
+
+def test_a_line_of_texts_ends_where_lines_end(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.write_text("0\ta fox\u2028in snow\n", encoding="utf-8")
+    folders = [plain_folder(tmp_path / name, ["0.png"]) for name in ("one", "two")]
+    (pair,) = make_pairs(read_entries(folders, texts))[0]
+    assert pair.prompt == "a fox in snow"
 
 
 def test_one_text_file_may_serve_all_folders(tmp_path: Path) -> None:

@@ -101,9 +101,9 @@ def _read_entry(folder: Path, model: str, texts: Mapping[str, str] | None) -> En
     for index, (file, (written, seed)) in enumerate(zip(files, made, strict=True)):
         prompt = written or texts.get(file.name) or texts.get(file.stem)
         if prompt is None and relay_made:
-            left_out.append(file.name)
+            left_out.append(escaped(file.name))
             continue
-        prompt = one_line(prompt or _as_words(file.stem))
+        prompt = one_line(escaped(prompt or _as_words(file.stem)))
         found[prompt].append((seed, index, _open(file)))
     pictures = {prompt: [item[-1] for item in sorted(all_)] for prompt, all_ in found.items()}
     return Entry(model, pictures, left_out)

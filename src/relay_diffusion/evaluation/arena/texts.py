@@ -32,7 +32,7 @@ def read_texts(path: Path) -> dict[str, str]:
     Raises: RelayError if the file cannot be read or a line is something else.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise RelayError(f"{path} cannot be read as a list of prompts: {error}") from error
     texts = {}

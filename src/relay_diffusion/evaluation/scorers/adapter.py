@@ -80,7 +80,7 @@ def pick_device(asked: str | None) -> str:
 
 def _read(source: str) -> Iterator[tuple[str, str]]:
     text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 entry = json.loads(line)

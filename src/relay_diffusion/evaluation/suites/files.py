@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from relay_diffusion.data.pictures.records import escaped
 from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.judge.partial import PartialScene
 from relay_diffusion.evaluation.suites.prompt import Prompt, Suite
@@ -33,7 +34,7 @@ def prompt_file(path: Path) -> Suite:
     """
     try:
         raw = path.read_bytes()
-        lines = raw.decode("utf-8-sig").splitlines()
+        lines = raw.decode("utf-8-sig").split("\n")  # a prompt may hold any other kind of break
     except (OSError, UnicodeDecodeError) as error:
         raise RelayError(f"{path} cannot be read as a list of prompts: {error}") from error
     prompts: list[Prompt] = []
@@ -67,6 +68,9 @@ def _from_json(entry: Any, number: int, folder: Path) -> Prompt:
     text = entry.get("prompt")
     if not isinstance(text, str) or not text.strip():
         raise ValueError('"prompt" is missing or empty')
+    for key, value in entry.items():
+        if isinstance(value, str) and value != escaped(value):
+            raise ValueError(f'"{key}" has half of a surrogate pair: {escaped(value)}')
     task = entry.get("task")
     if task is not None and not isinstance(task, str):
         raise ValueError(f'"task" is {json.dumps(task)}, which is no text in quotes')

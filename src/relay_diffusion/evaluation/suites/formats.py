@@ -39,7 +39,7 @@ def read_geneval(text: str) -> list[Prompt]:
     """GenEval's evaluation_metadata.jsonl (arXiv:2310.11513): an object a line with "tag", "prompt"
     and what a detector must find; 553 lines."""
     prompts: list[Prompt] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
