@@ -41,8 +41,15 @@ def test_strength_is_the_start_level(
     calls = record_calls(monkeypatch, cascade.relay_unet)
     cascade.upscale(picture(32, 32), strength=200)
     assert int(calls[0]["timestep"].flatten()[0]) == 199
-    with pytest.raises(RelayError, match=r"start level 0\.3; it is a training index"):
-        cascade.upscale(picture(32, 32), strength=0.3)
+    with pytest.raises(RelayError, match=r"start level 1001; it is a training index"):
+        cascade.upscale(picture(32, 32), strength=1001)
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_strength_is_no_share(cascade: RelayPipeline, share: float) -> None:
+    said = rf"strength {share}; .* training index above 1 .* to 1000 .* no share; .* own is 500"
+    with pytest.raises(RelayError, match=said):
+        cascade.upscale(picture(32, 32), strength=share)
 
 
 def test_a_start_level_is_that_of_the_size(

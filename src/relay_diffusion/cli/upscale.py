@@ -25,7 +25,7 @@ def upscale(
     strength: Annotated[
         float | None,
         typer.Option(
-            help="Start level, 1 to 1000: how much may change. (default: the cascade's own)"
+            help="Start level, above 1 to 1000: how much may change. (default: the cascade's own)"
         ),
     ] = None,
     model: Annotated[

@@ -191,8 +191,8 @@ class RelayPipeline(InProgress, AdaptedComponents):
             image: a PIL image, an array or a tensor in [0, 1], see ``pictures.to_pixels``; of any
                 size: it is padded for the networks and the result cut back.
             prompt: what the picture shows; None runs the networks without text.
-            strength: start level T_r of the relay, a training index of 1 to 1000: how much may
-                change. None: the cascade's own for that size.
+            strength: start level T_r of the relay, a training index above 1 to 1000: how
+                much may change. It is no share of 0 to 1. None: the cascade's own for that size.
             times: doublings.
             guidance_scale: of the relay, None: the cascade's own default there.
             latents: unit normal noise (B, C, H / 8, W / 8) of the first doubling, or a list.

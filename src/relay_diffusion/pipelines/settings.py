@@ -79,6 +79,7 @@ def resolve_settings(
 
     Args:
         config: of the pipeline, see ``RelayPipeline.__init__``.
+        relay_start: start level T_r that was asked for, by the name of strength.
         distilled: stages ("base", "relay") whose network has guidance embedded.
     Raises: RelayError for a value outside its range, or for a guidance scale outside the range that
         the stage's network was distilled for.
@@ -88,6 +89,12 @@ def resolve_settings(
         raise RelayError(
             f"relay_start is {list(own)} in the cascade's model_index.json; it must be the start "
             "levels of the doublings, such as [500]"
+        )
+    if relay_start is not None and relay_start <= 1:  # a share in most pipelines, here a level
+        raise RelayError(
+            f"strength {relay_start:g}; it is the noise level to start from, a training index "
+            f"above 1 (hardly any) to {NUM_TRAIN_STEPS} (all), and no share; this cascade's own is "
+            f"{own[0]:g}"
         )
     starts = own if relay_start is None else [relay_start]
     scale = config["guidance_scale"] if guidance_scale is None else guidance_scale
