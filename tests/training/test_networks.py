@@ -12,6 +12,7 @@ from tiny_training import (
     TEXT_ENCODER,
     UNET,
     VAE,
+    Squares,
     newest_state,
     tiny_objective,
     tiny_recipe,
@@ -21,8 +22,9 @@ from tiny_training import (
 from transformers import AutoTokenizer, T5EncoderModel
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.training import build, distributed
 from relay_diffusion.training.autoencoder import latent_std
-from relay_diffusion.training.build import networks_of
+from relay_diffusion.training.build import networks_of, objective_of
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.networks import build_text_encoder, build_unet, build_vae, save_half
 from relay_diffusion.training.optimizer import build_optimizer
@@ -228,3 +230,16 @@ def test_a_fresh_text_encoder_looks_at_the_words_beside_each_other() -> None:
         assert int(weights[head, 8].argmax()) == 8 + offset
         assert float(weights[head, 8, 8 + offset]) > 0.8
     assert float(weights[5, 8].max()) < 0.2  # the last head looks at all
+
+
+def test_what_processes_share_out_is_whole_on_no_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It goes there block by block; "meta" stands for a device that is not the CPU."""
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(build, "base", lambda *_: None)  # which computes
+    recipe = tiny_recipe("base", tmp_path)
+    networks = networks_of(recipe, tokenizer())
+    objective_of(recipe, networks, Squares, torch.device("meta"))
+    devices = {name: next(m.parameters()).device.type for name, m in networks.modules().items()}
+    assert devices == {"vae": "meta", "text_encoder": "cpu", "unet": "cpu"}

@@ -124,8 +124,9 @@ def _saying_its_rank(objective: Objective, model: Model) -> Objective:
 def _objective(
     recipe: Recipe, networks: Networks, source: Source, device: torch.device
 ) -> Objective:
-    for module in networks.modules().values():
-        place(module, recipe.run, device)
+    for name, module in networks.modules().items():
+        shared_out = isinstance(recipe, DenoisingRecipe) and name != "vae"
+        place(module, recipe.run, device, sharded=shared_out)
     if isinstance(recipe, AutoencoderRecipe):
         return autoencoder(recipe, networks.vae, source, device)
     if isinstance(recipe, TextRecipe):

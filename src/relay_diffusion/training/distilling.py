@@ -79,10 +79,10 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         nn.Module.to(teacher, torch.bfloat16)  # only ever computed with; half the memory
     networks = Networks(vae, text_encoder, teacher, tokenizer)
     for part in networks.modules().values():
-        place(part, recipe.run, device)
+        place(part, recipe.run, device, sharded=part is text_encoder)
         freeze(part)
     for learner in trained.values():
-        place(learner, recipe.run, device)
+        place(learner, recipe.run, device, sharded=True)
     model = Model(vae=parts["vae"], text_encoder=parts["text_encoder"], max_tokens=num_tokens)
     relays = settings.stage == "relay"
     check_prepared(recipe.data, model, tokenizer, fixed_text=True, low_resolution=relays)

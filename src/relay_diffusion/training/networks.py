@@ -203,10 +203,15 @@ def _widen(unet: Any) -> None:
     unet.register_to_config(in_channels=2 * channels)
 
 
-def place(module: nn.Module, run: Run, device: torch.device) -> None:
+def place(module: nn.Module, run: Run, device: torch.device, sharded: bool = False) -> None:
     """Put a network on the device of the run, in the memory format that it asks for, with the
-    attention that is fastest there."""
-    module.to(device)
+    attention that is fastest there.
+
+    Args: sharded: whether several processes share it out (``distributed.shard``), which takes it
+        to their devices block by block: none has to have room for all of it.
+    """
+    if not sharded or distributed.world_size() == 1:
+        module.to(device)
     if run.channels_last:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if isinstance(module, UNet2DConditionModel) and device.type == "cpu":
