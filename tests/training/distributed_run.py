@@ -1,7 +1,7 @@
 """Run by ``test_distributed.py`` under torchrun: a tiny recipe, in however many processes.
 
 torchrun --nproc-per-node N distributed_run.py KIND OUT STEPS [resume] [half] [compiled] [parts]
-    [full-disk] [cascade=FOLDER] [rank=FOLDER] [redraw=FOLDER] [distil=FOLDER]
+    [full-disk] [replicas] [cascade=FOLDER] [rank=FOLDER] [redraw=FOLDER] [distil=FOLDER]
 """
 
 from __future__ import annotations
@@ -52,7 +52,12 @@ def recipe_of(kind: str, out: Path, steps: int, *rest: str):  # type: ignore[no-
     return tiny_recipe(
         kind,
         out,
-        run={"steps": steps, "compile": "compiled" in rest, **(HALF if "half" in rest else {})},
+        run={
+            "steps": steps,
+            "compile": "compiled" in rest,
+            "replicas": 2 if "replicas" in rest else 1,
+            **(HALF if "half" in rest else {}),
+        },
         data={"reuse": 2, "chapter": 3, "batch_size": 4},
         validation={"every": 10},
         preview={"every": 25},

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.models.attention import BasicTransformerBlock
 from tiny_training import CPU, UNET, tiny_objective, tiny_recipe
 from torch import nn
 from torch._dynamo.utils import counters
 
+from relay_diffusion.errors import RelayError
 from relay_diffusion.training.blocks import blocks_of, compile_blocks
 from relay_diffusion.training.loop import train
 from relay_diffusion.training.low_rank import constrain
@@ -46,6 +48,41 @@ def test_a_network_without_blocks_is_compiled_whole() -> None:
     network = nn.Linear(2, 2)
     compile_blocks({"network": network})
     assert network._compiled_call_impl is not None
+
+
+def test_a_smaller_budget_keeps_less_and_changes_no_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    partitioned = partialmethod(nn.Module.compile, backend="aot_eager_decomp_partition")
+    monkeypatch.setattr(nn.Module, "compile", partitioned)
+
+    def step(budget: float) -> tuple[int, list[torch.Tensor | None]]:
+        torch.compiler.reset()
+        torch.manual_seed(0)
+        block = BasicTransformerBlock(32, 2, 16)
+        compile_blocks({"block": block}, budget)
+        known = {p.untyped_storage().data_ptr() for p in block.parameters()}
+        kept: dict[int, torch.Tensor] = {}
+
+        def keep(x: torch.Tensor) -> torch.Tensor:
+            if x.untyped_storage().data_ptr() not in known:
+                kept[x.untyped_storage().data_ptr()] = x
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            result = block(torch.randn(2, 64, 32, requires_grad=True))
+        result.square().sum().backward()
+        size = sum(x.untyped_storage().nbytes() for x in kept.values())
+        return size, [p.grad for p in block.parameters()]
+
+    (whole, gradients), (less, again) = step(1.0), step(0.4)
+    assert less < 0.6 * whole
+    torch.testing.assert_close(again, gradients)
+
+
+def test_a_budget_is_the_compilers(tmp_path: Path) -> None:
+    with pytest.raises(RelayError, match="activation_memory_budget is for compile = true"):
+        tiny_recipe("base", tmp_path, run={"activation_memory_budget": 0.5})
 
 
 def test_a_network_that_does_not_learn_is_left_as_it_is() -> None:

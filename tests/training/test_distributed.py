@@ -14,7 +14,9 @@ from distributed_run import recipe_of
 from tiny_training import train_tiny
 from torch.testing import assert_close
 
+from relay_diffusion.errors import RelayError
 from relay_diffusion.models.lora import read_adapter
+from relay_diffusion.training import distributed
 from relay_diffusion.training.checkpoint import Checkpoints
 from relay_diffusion.training.recipe import Recipe
 from tests.data.drawn import drawn, write_folder
@@ -78,6 +80,14 @@ def test_two_processes_sum_the_gradients_of_all_parts(tmp_path: Path) -> None:
     assert_close(figures(two), figures(one), rtol=2e-5, atol=0)
 
 
+@pytest.mark.long
+def test_two_groups_of_processes_have_a_copy_of_the_weights_each(tmp_path: Path) -> None:
+    """As two machines of two GPUs would; and one process goes on where they stopped."""
+    run(4, "base", tmp_path / "four", 10, "replicas")
+    four, one = run(1, "base", tmp_path / "four", 14, "resume"), run(1, "base", tmp_path / "1", 14)
+    assert_close(figures(four), figures(one), rtol=1e-5, atol=0)
+
+
 @pytest.mark.slow
 def test_two_processes_write_the_adapter_of_one(tmp_path: Path, starting_point: Path) -> None:
     cascade = f"cascade={starting_point}"
@@ -127,6 +137,13 @@ def test_two_processes_outlive_a_full_disk(tmp_path: Path) -> None:
     # What could not be written at the end is written by who goes on.
     assert train_tiny(recipe, resume=True)
     assert first.read_text().startswith("# weights of step 6\n")
+
+
+def test_copies_that_cannot_be_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 6)
+    assert distributed.num_shares(2) == 3
+    with pytest.raises(RelayError, match=r"replicas is 4, must divide the number of processes, 6"):
+        distributed.num_shares(4)
 
 
 @pytest.mark.long

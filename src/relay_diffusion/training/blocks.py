@@ -19,14 +19,18 @@ def blocks_of(module: nn.Module) -> list[nn.Module]:
     return [part for part in module.modules() if type(part).__name__ in BLOCKS]
 
 
-def compile_blocks(modules: Mapping[str, nn.Module]) -> None:
+def compile_blocks(modules: Mapping[str, nn.Module], memory_budget: float = 1.0) -> None:
     """Have the blocks of those ``modules`` that learn, or a module that has none, compiled when
     they are first called: once for each shape, which blocks alike have in common.
 
     A whole network of the released size takes minutes to compile, and each bucket of a batch as
     long again; its blocks, of which it has fifteen kinds, take a fraction of that. They are
     compiled inside of what activation checkpointing and FSDP put around them.
+
+    Args: memory_budget: of a block's activations, the share that is kept for the backward pass; the
+        compiler has what is cheapest computed again.
     """
+    torch._functorch.config.activation_memory_budget = memory_budget
     settings = torch._dynamo.config
     settings.recompile_limit = max(settings.recompile_limit, _SHAPES)
     settings.accumulated_recompile_limit = max(settings.accumulated_recompile_limit, _SHAPES)

@@ -84,6 +84,19 @@ def insist_on_shares(batch_size: int) -> None:
         )
 
 
+def num_shares(replicas: int) -> int:
+    """Of how many processes each has a part of the weights, of which there are so many copies.
+
+    Raises: RelayError if the processes cannot be shared out evenly.
+    """
+    if world_size() % replicas:
+        raise RelayError(
+            f"run.replicas is {replicas}, must divide the number of processes, {world_size()}: "
+            "1, or the number of machines"
+        )
+    return world_size() // replicas
+
+
 def summed(x: Tensor) -> Tensor:
     """The sum of ``x`` over all processes, in its place."""
     if dist.is_initialized():
@@ -174,6 +187,7 @@ def shard(
     device: torch.device,
     bfloat16: bool,
     frozen: Collection[str] = (),
+    replicas: int = 1,
 ) -> None:
     """Leave to each process its part of the weights, in place (FSDP2): they are gathered block by
     block as they are needed, in bfloat16 for the passes if asked, and gradients are summed in
@@ -182,10 +196,19 @@ def shard(
     Args:
         frozen: names of modules without a backward pass, at whose end what belongs to no block
             would be freed: of these it is at the end of the forward pass.
+        replicas: groups of processes, following each other in rank, each of which shares out all of
+            the weights among its own: gathering stays inside of a machine, and only sums of
+            gradients, of the share of each process, go between them (hybrid sharding,
+            arXiv:2304.11277).
     """
     if world_size() == 1:
         return
-    mesh = dist.init_device_mesh(device.type, (world_size(),))
+    shares = num_shares(replicas)
+    if replicas == 1:
+        mesh = dist.init_device_mesh(device.type, (shares,))
+    else:
+        names = ("replicate", "shard")
+        mesh = dist.init_device_mesh(device.type, (replicas, shares), mesh_dim_names=names)
     # Inputs are cast by autocast where an operation wants it: training indices must not be rounded.
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bfloat16 else None,

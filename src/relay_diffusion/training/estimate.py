@@ -197,18 +197,21 @@ def describe(recipe: Recipe, weights: Weights, needs: Estimate | None = None) ->
             f"all, at {_CPU_FLOPS / 1e12:g} TFLOP/s a core, what an AMD EPYC made in bfloat16"
         )
     for num_devices in (1, 8, 16, 64):
+        replicas = min(recipe.run.replicas, num_devices)
         if recipe.data.batch_size % (num_devices * recipe.optimizer.accumulate):
+            continue
+        if num_devices % replicas:
             continue
         devices = f"# {num_devices:2} device{'s' if num_devices > 1 else ' '}"
         if not needs:
-            memory = weights.bytes_per_device(num_devices) / 2**30
+            memory = weights.bytes_per_device(num_devices // replicas) / 2**30
             lines.append(
                 f"{devices}: {memory:,.3g} GiB on each for weights, gradients, optimiser and "
                 "average; activations come on top"
             )
             continue
         samples = recipe.data.batch_size / num_devices / recipe.optimizer.accumulate
-        memory = needs.bytes_per_device(num_devices, samples) / 2**30
+        memory = needs.bytes_per_device(num_devices // replicas, samples) / 2**30
         seconds = needs.flops / (assumed * peak * num_devices)
         lines.append(
             f"{devices}: about {memory:,.3g} GiB "

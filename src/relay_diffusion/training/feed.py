@@ -113,7 +113,8 @@ class Feed:
         )
         share = distributed.share(size)
         first = position * size + share.start
-        rows = order[first : first + len(share)].to(self.device)
+        # Without waiting for what the device still has to do.
+        rows = order[first : first + len(share)].to(self.device, non_blocking=True)
         return {name: values[rows] for name, values in kept.items()}
 
     def _open_chapter(self, chapter: int) -> Batch:

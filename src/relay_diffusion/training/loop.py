@@ -135,7 +135,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
                 with _autocast(recipe, device):
                     journal.flops = _operations(recipe, objective, batch, rows[:1])
                 if run.compile:
-                    compile_blocks(modules)
+                    compile_blocks(modules, run.activation_memory_budget)
 
             # Dropout is the one thing that draws from the global generator, so the one that differs
             # with the number of processes and of parts.

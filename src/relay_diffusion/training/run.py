@@ -104,7 +104,7 @@ def _insist_on_memory(recipe: Recipe, device: torch.device) -> None:
 
     Raises: RelayError if the recipe cannot fit.
     """
-    num_devices = distributed.world_size()
+    num_devices = distributed.num_shares(recipe.run.replicas)
     if isinstance(recipe, DistillRecipe):
         weights = count_distilled(recipe, distilling_networks(recipe))
         insist_on_memory(weights, num_devices, device)
