@@ -142,7 +142,7 @@ def test_a_network_in_pieces_takes_the_scale(
     monkeypatch.setattr(pipe, "enable_sequential_cpu_offload", in_pieces)  # diffusers calls it too
     in_pieces()
     if dora:
-        with pytest.raises(RelayError, match="is a DoRA, which needs the weights of its layers"):
+        with pytest.raises(RelayError, match="a DoRA, needs the weights of a network"):
             pipe.load_lora_adapter(saved, 0.5)
     else:
         pipe.load_lora_adapter(saved, 0.5)

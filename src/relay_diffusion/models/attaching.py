@@ -15,8 +15,9 @@ from relay_diffusion.models.lora import Adapter, import_peft
 
 def check_adapter(unet: Any, part: str, adapter: Adapter, adapter_name: str) -> None:
     """Raise RelayError if what an adapter has for ``part`` cannot be put into its UNet: one of that
-    name is there, or tensors have no place in it, of which the first is named."""
+    name is there, others are fused, or tensors have no place in it, of which the first is named."""
     import_peft()
+    insist_on_unfused(unet, part)
     if adapter_name in getattr(unet, "peft_config", {}):
         raise RelayError(
             f"{part} has an adapter named {adapter_name!r} already: give this one another "
@@ -30,11 +31,8 @@ def check_adapter(unet: Any, part: str, adapter: Adapter, adapter_name: str) -> 
         name, _, kind = key.removesuffix(".weight").rpartition(".lora_")
         held.setdefault(name or key, {})[kind] = tensor
     dora = is_dora(adapter, part)
-    if dora and any(parameter.is_meta for parameter in unet.parameters()):
-        raise RelayError(
-            f"{adapter.path} is a DoRA, which needs the weights of its layers, and those of the "
-            f"{part} are offloaded piece by piece: use enable_model_cpu_offload instead"
-        )
+    if dora:
+        insist_on_weights(unet, f"{adapter.path}, a DoRA,")
     for name, kinds in held.items():
         layer = layers.get(name)
         weight = getattr(getattr(layer, "base_layer", layer), "weight", None)
@@ -61,8 +59,8 @@ def attach_adapter(
     those that are there already.
 
     The weights that act are W + scale (W' - W), W' being those that were trained, whether LoRA or
-    DoRA. Several LoRAs add up; a DoRA acts on the output of those before it. Scale 0 attaches
-    nothing.
+    DoRA. Several LoRAs add up; a DoRA acts on the output of those before it. Those that act go on
+    as they do. Scale 0 attaches nothing.
 
     Args:
         pipe: that the UNet belongs to, where it may be offloaded.
@@ -70,11 +68,9 @@ def attach_adapter(
     """
     if scale == 0:
         return
+    dora, before = is_dora(adapter, part), active_adapters(unet)
     tensors = dict(sorted(adapter.tensors[part].items()))
-    dora = is_dora(adapter, part)
-    if (
-        not dora
-    ):  # W' = W + s B A, which needs no W: in a network that is offloaded there may be none
+    if not dora:  # scaled without W, which is not there in a network that is offloaded in pieces
         tensors = {
             name: scale * tensor.float() if ".lora_B." in name else tensor
             for name, tensor in tensors.items()
@@ -89,13 +85,13 @@ def attach_adapter(
                 metadata=adapter.configs.get(part) or None,
                 _pipeline=pipe,
             )
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         first = first_line(error)
         raise RelayError(f"{adapter.path} cannot be put into {part}: {first}") from error
     for module in unet.modules():
         if dora and adapter_name in getattr(module, "lora_magnitude_vector", {}):
             _scale(module, adapter_name, scale)
-    unet.set_adapters(list(unet.peft_config))
+    unet.set_adapter([*before, adapter_name])
 
 
 def detach_adapter(unet: Any, adapter_name: str) -> None:
@@ -114,6 +110,32 @@ def active_adapters(unet: Any) -> list[str]:
         return []
     active: str | list[str] = unet.active_adapters()
     return [active] if isinstance(active, str) else list(active)
+
+
+def has_adapter_layers(unet: Any) -> bool:
+    """Whether peft wraps layers of the network, if only for adapters that are gone."""
+    return any(hasattr(module, "base_layer") for module in unet.modules())
+
+
+def is_fused(unet: Any) -> bool:
+    """Whether adapters have been added to the weights, and can be taken off again."""
+    return any(getattr(module, "merged_adapters", None) for module in unet.modules())
+
+
+def insist_on_unfused(unet: Any, part: str) -> None:
+    """Raise RelayError where adapters are fused: peft would let no other act beside them, and take
+    off another difference than it has added."""
+    if is_fused(unet):
+        raise RelayError(f"adapters are fused into the {part}: call unfuse_lora() first")
+
+
+def insist_on_weights(unet: Any, what: str) -> None:
+    """Raise RelayError where a network's weights are out of reach, for ``what`` needs them."""
+    if any(parameter.is_meta for parameter in unet.parameters()):
+        raise RelayError(
+            f"{what} needs the weights of a network, and these are offloaded piece by piece: use "
+            "enable_model_cpu_offload instead"
+        )
 
 
 def is_dora(adapter: Adapter, part: str) -> bool:

@@ -24,6 +24,17 @@ def is_hub_id(name: str) -> bool:
     return _ID.fullmatch(name) is not None
 
 
+def name_of(folder: Path) -> str:
+    """What a cascade is called: its id if the folder is of the hub's cache, else the folder's name.
+
+    The cache is laid out as models--OWNER--NAME/snapshots/COMMIT.
+    """
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.removeprefix("models--").replace("--", "/")
+    return folder.name
+
+
 def download(hub_id: str, revision: str | None = None) -> Path:
     """The folder of a repository, downloaded unless it is there already, as :func:`downloading`
     says. Raises: RelayError if the hub gives none."""

@@ -99,7 +99,7 @@ def write_adapter(
     whole: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     writes: bool = True,
 ) -> Path:
-    """Write the adapter of that name in ``unets``, and nothing else of them.
+    """Write the adapter of that name in ``unets``, as it acts, and nothing else of them.
 
     Args:
         folder: is made if need be; an adapter in it is replaced, whole or not at all.
@@ -115,6 +115,7 @@ def write_adapter(
     tensors, configs = {}, {}
     for part, unet in unets.items():
         state = peft.get_peft_model_state_dict(unet, adapter_name=adapter_name)
+        state |= _weighted(unet, adapter_name, state)
         for key, tensor in state.items():
             tensors[f"{part}.{key}"] = whole(tensor.detach()).to("cpu", dtype).contiguous()
         for key, value in unet.peft_config[adapter_name].to_dict().items():
@@ -127,6 +128,23 @@ def write_adapter(
         with put(file) as new:
             new.write_bytes(save(tensors, metadata))
     return file
+
+
+def _weighted(unet: Any, adapter_name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of an adapter that are others by the weight that it was given beside others."""
+    changed = {}
+    for name, layer in unet.named_modules():
+        if adapter_name not in getattr(layer, "scaling", {}):
+            continue
+        acting = layer.scaling[adapter_name]
+        layer.set_scale(
+            adapter_name, 1
+        )  # peft tells the layer's own, alpha / rank, in no other way
+        own, layer.scaling[adapter_name] = layer.scaling[adapter_name], acting
+        if acting != own:
+            key = f"{name}.lora_B.weight"
+            changed[key] = state[key] * (acting / own)
+    return changed
 
 
 def _of_part(part: str, values: Mapping[str, Any]) -> dict[str, Any]:

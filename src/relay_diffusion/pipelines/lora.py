@@ -1,13 +1,24 @@
-"""Adapters (LoRA, DoRA) of a cascade: putting them in, and writing them to a file."""
+"""Adapters (LoRA, DoRA) of a cascade: putting them in, weighing them, writing them to a file."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.attaching import attach_adapter, check_adapter, detach_adapter
+from relay_diffusion.models.attaching import (
+    active_adapters,
+    attach_adapter,
+    check_adapter,
+    detach_adapter,
+    has_adapter_layers,
+    insist_on_unfused,
+    insist_on_weights,
+    is_fused,
+)
+from relay_diffusion.models.hub import name_of
 from relay_diffusion.models.lora import UNETS, Adapter, read_adapter, write_adapter
 from relay_diffusion.pipelines.components import CascadeComponents
 
@@ -47,28 +58,102 @@ class AdaptedComponents(CascadeComponents):
             raise
 
     def save_lora_adapter(self, folder: str | Path, adapter_name: str = "default") -> None:
-        """Write the adapter of that name, of either UNet or of both, as it acts, its scale
-        included, for ``load_lora_adapter``. One in the folder is replaced.
+        """Write the adapter of that name, of either UNet or of both, as it acts, its scale and its
+        weight included, for ``load_lora_adapter``. One in the folder is replaced.
 
         Raises: RelayError if there is no adapter of that name.
         """
-        unets = {part: getattr(self, part) for part in UNETS}
         adapted = {
-            part: unet
-            for part, unet in unets.items()
-            if adapter_name in getattr(unet, "peft_config", {})
+            part: unet for part, unet in self._adapted().items() if adapter_name in unet.peft_config
         }
         if not adapted:
             raise RelayError(f"neither UNet has an adapter named {adapter_name!r}")
-        cascade = Path(self.config.get("_name_or_path") or "").name
+        for unet in adapted.values():
+            insist_on_weights(unet, "save_lora_adapter")
+        cascade = name_of(Path(self.config.get("_name_or_path") or ""))
         write_adapter(Path(folder), adapted, cascade, adapter_name)
+
+    def set_adapters(
+        self,
+        adapter_names: str | Sequence[str],
+        adapter_weights: float | Sequence[float] | None = None,
+    ) -> None:
+        """Let these adapters act, in this order, and no others.
+
+        Args:
+            adapter_weights: of each, or one for all; None is 1. They multiply the scales that the
+                adapters were loaded at.
+        Raises: RelayError for names that are not there or weights that are none, for a DoRA at
+            another weight than 1, and while adapters are fused.
+        """
+        names = self._known(adapter_names)
+        given = 1.0 if adapter_weights is None else adapter_weights
+        weights = list(given) if isinstance(given, Sequence) else [given] * len(names)
+        if len(weights) != len(names) or not all(map(math.isfinite, weights)):
+            raise RelayError(
+                f"adapter_weights {weights} for {len(names)} adapters; give a number, or one each"
+            )
+        adapted = self._adapted()
+        weighed = dict(zip(names, weights, strict=True))
+        for part, unet in adapted.items():
+            insist_on_unfused(unet, part)
+            for name, weight in weighed.items():
+                if weight != 1 and name in unet.peft_config and unet.peft_config[name].use_dora:
+                    raise RelayError(
+                        f"the adapter {name!r} is a DoRA, which is weighed when it is loaded: "
+                        "delete_adapters, then load_lora_adapter with another scale"
+                    )
+        for unet in adapted.values():
+            own = {name: weighed[name] for name in weighed if name in unet.peft_config}
+            unet.set_adapters(list(own), list(own.values()))
+
+    def get_active_adapters(self) -> list[str]:
+        """Names of the adapters that act, in either UNet."""
+        active = [name for unet in self._adapted().values() for name in active_adapters(unet)]
+        return list(dict.fromkeys(active))
+
+    def delete_adapters(self, adapter_names: str | Sequence[str]) -> None:
+        """Take these adapters out of the UNets.
+
+        Raises: RelayError for names that are not there, and while adapters are fused.
+        """
+        names, adapted = self._known(adapter_names), self._adapted()
+        for part, unet in adapted.items():
+            insist_on_unfused(unet, part)
+        for unet in adapted.values():
+            for name in names:
+                detach_adapter(unet, name)
+
+    def unload_lora_weights(self) -> None:
+        """Take all adapters out of the UNets. Fused ones stay in the weights, for good."""
+        for part in UNETS:
+            unet = getattr(self, part)
+            if unet is not None and has_adapter_layers(unet):
+                unet.unload_lora()
+
+    def fuse_lora(self) -> None:
+        """Add the adapters that act to the weights of the UNets, which makes these as fast as they
+        were without. Others do not act until ``unfuse_lora``.
+
+        Raises: RelayError where the weights are out of reach.
+        """
+        for unet in self._adapted().values():
+            insist_on_weights(unet, "fuse_lora")
+        for unet in self._adapted().values():
+            unet.fuse_lora()
+
+    def unfuse_lora(self) -> None:
+        """Take what ``fuse_lora`` added off the weights again, but for rounding."""
+        for unet in self._adapted().values():
+            if is_fused(unet):
+                unet.unfuse_lora()
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         """As diffusers does. Raises: RelayError where a UNet has an adapter, whose layers would be
         written under names that no UNet has."""
         for part in UNETS:
             unet = getattr(self, part)
-            if unet is not None and any(hasattr(layer, "base_layer") for layer in unet.modules()):
+            if unet is not None and has_adapter_layers(unet):
                 raise RelayError(
                     f"{part} has adapters, with which no cascade can be opened again: "
                     "save_lora_adapter() saves them alone; for a cascade that has them in its "
@@ -76,3 +161,18 @@ class AdaptedComponents(CascadeComponents):
                     "unload_lora_weights() only"
                 )
         super().save_pretrained(save_directory, *args, **kwargs)
+
+    def _adapted(self) -> dict[str, Any]:
+        """The UNets that have adapters."""
+        unets = {part: getattr(self, part) for part in UNETS}
+        return {part: unet for part, unet in unets.items() if getattr(unet, "peft_config", None)}
+
+    def _known(self, adapter_names: str | Sequence[str]) -> list[str]:
+        """The names as a list. Raises: RelayError for one that no UNet has an adapter of."""
+        names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
+        known = {name for unet in self._adapted().values() for name in unet.peft_config}
+        unknown = sorted(set(names) - known)
+        if unknown:
+            there = f"there are {', '.join(sorted(known))}" if known else "there is none"
+            raise RelayError(f"neither UNet has an adapter named {unknown[0]!r}; {there}")
+        return names
