@@ -31,6 +31,21 @@ def test_workers_change_nothing_but_the_waiting(workers: int) -> None:
     assert [ahead.batch(step, 4) for step in steps] == [(step**2, 4) for step in steps]
 
 
+def test_an_error_in_a_worker_is_as_in_line() -> None:
+    class Broken(Numbers):
+        def describe(
+            self, step: int, batch_size: int, rows: range | None = None
+        ) -> tuple[int, int]:
+            if step == 2:
+                raise RelayError("no picture of shard 2 can be read: mend it")
+            return super().describe(step, batch_size, rows)
+
+    ahead = Ahead(Broken(), 2)  # type: ignore[arg-type]
+    assert [ahead.batch(step, 4) for step in (0, 1)] == [(0, 4), (1, 4)]
+    with pytest.raises(RelayError, match=r"^no picture of shard 2 can be read: mend it$"):
+        ahead.batch(2, 4)
+
+
 def test_an_atlas_that_is_not_there_is_named(tmp_path: Path) -> None:
     data = replace(Data(), atlas=str(tmp_path / "atlas.tar"))
     with pytest.raises(RelayError, match=r"no sprite atlas at .*atlas.tar"):

@@ -143,7 +143,7 @@ class Ahead(Generic[Described]):
         self.stream = stream
         self.workers = workers
         self._next: int | None = None
-        self._descriptions: Iterator[Described] = iter(())
+        self._descriptions: Iterator[Described | RelayError] = iter(())
 
     def batch(self, step: int, batch_size: int, rows: range | None = None) -> Pictures:
         if step != self._next:
@@ -157,7 +157,11 @@ class Ahead(Generic[Described]):
             )
             self._descriptions = iter(loader)
         self._next = step + 1
-        return self.stream.draw(next(self._descriptions))
+        described = next(self._descriptions)
+        if isinstance(described, RelayError):
+            self._descriptions = iter(())  # ends the workers: at exit they would be waited for
+            raise described
+        return self.stream.draw(described)
 
     def caption_pairs(self, step: int, batch_size: int) -> Sequence[tuple[str, str]]:
         return self.stream.caption_pairs(step, batch_size)
@@ -169,23 +173,28 @@ def _outlive_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class _Descriptions(IterableDataset[Described]):
+class _Descriptions(IterableDataset[Any]):
     """Of steps ``first``, ``first`` + 1, ...; worker w of n makes every n-th, and the loader asks
-    them in turn, so that they come in order."""
+    them in turn, so that they come in order. An error that speaks to the user comes in the place of
+    a description: the loader would raise it with the worker's traceback as its text."""
 
     def __init__(
         self,
-        stream: DescribedStream[Described],
+        stream: DescribedStream[Any],
         first: int,
         batch_size: int,
         rows: range | None,
     ) -> None:
         self.stream, self.first, self.batch_size, self.rows = stream, first, batch_size, rows
 
-    def __iter__(self) -> Iterator[Described]:
+    def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
         start, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         step = self.first + start
         while True:
-            yield self.stream.describe(step, self.batch_size, self.rows)
+            try:
+                yield self.stream.describe(step, self.batch_size, self.rows)
+            except RelayError as error:
+                yield error
+                return
             step += stride
