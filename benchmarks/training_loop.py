@@ -4,7 +4,7 @@
         [--set data.batch_size=32 ...]
 
 Trains the recipe's networks, freshly initialised, on pictures of noise that are encoded once, so
-that the loop itself is left. One line, which docs/training.md quotes.
+that the loop itself is left. One line, which docs/results/2026-11-25-training.md quotes.
 """
 
 from __future__ import annotations

@@ -82,8 +82,12 @@ def open_source(
     Raises: RelayError if the atlas is not there, or lacks a drawing; if there are no pictures at
         ``data.path``, or its captions are not those of the recipe.
     """
-    make = {"scenes": _scenes, "pictures": _pictures, "prepared": _prepared}[data.source]
-    stream_of = make(data, device, embeddings, read)
+    if data.source == "scenes":
+        stream_of = _scenes(data, device)
+    elif data.source == "pictures":
+        stream_of = _pictures(data, device, read)
+    else:
+        stream_of = _prepared(data, device, embeddings)
 
     def source(split: Split, views: Sequence[View]) -> Stream:
         if split == "held-out":
@@ -98,7 +102,7 @@ StreamOf = Callable[[Split, Sequence[View], int], DescribedStream[Any]]
 """(split, views, seed) -> stream."""
 
 
-def _scenes(data: Data, device: torch.device, embeddings: bool, read: Read | None) -> StreamOf:
+def _scenes(data: Data, device: torch.device) -> StreamOf:
     world = open_world(data)
     atlas = Atlas.load(data.atlas, world.subjects).to(device)
     return lambda split, views, seed: SceneStream(
@@ -106,7 +110,7 @@ def _scenes(data: Data, device: torch.device, embeddings: bool, read: Read | Non
     )
 
 
-def _pictures(data: Data, device: torch.device, embeddings: bool, read: Read | None) -> StreamOf:
+def _pictures(data: Data, device: torch.device, read: Read | None) -> StreamOf:
     collection = open_collection(data.path, data.captions, data.min_size, data.held_out)
     if read is not None:
         warn_of_unread(data.path, read(some_captions(collection)))
@@ -129,7 +133,7 @@ def some_captions(collection: Collection, num: int = 300) -> list[str]:
     return captions
 
 
-def _prepared(data: Data, device: torch.device, embeddings: bool, read: Read | None) -> StreamOf:
+def _prepared(data: Data, device: torch.device, embeddings: bool) -> StreamOf:
     prepared = Prepared(Path(data.path), data.captions, data.held_out)
     wanted = embeddings and data.embeddings
     # The view is the one that was prepared, which check_prepared holds the recipe to.
