@@ -72,8 +72,6 @@ class Checkpoints:
             could not be written.
         """
         self.settle()
-        if distributed.any_of(step in self.steps()):
-            return  # a resumed run stopped before its first step
         self._step = step
         error = distributed.failure(self._begin(recipe) if distributed.is_main() else None)
         if error is not None:
