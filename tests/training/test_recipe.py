@@ -72,6 +72,9 @@ def test_a_resolved_recipe_reads_back_to_the_same(kind: str, tmp_path: Path) -> 
         ("objective.through_vae=50", "objective: through_vae is 50, must be 0 to 1"),
         ("objective.num_relay_train_steps=0", "num_relay_train_steps is 0, must be 1 to 1000"),
         ("objective.num_relay_train_steps=1001", "is 1001, must be 1 to 1000"),
+        ("objective=5", "objective is 5, must be a table"),
+        ("model.cascade=3", "model.cascade is 3, must be str"),
+        ("model.stage=['base']", "model.stage is ['base'], must be one of"),
         ("ema.width=0", "ema: width is 0, must be above 0, at most 0.28"),
         ("ema.width=0.3", "ema: width is 0.3, must be above 0"),
         ("run.name=..", "run: name is '..', must be the name of a folder"),
@@ -96,7 +99,7 @@ def test_a_resolved_recipe_reads_back_to_the_same(kind: str, tmp_path: Path) -> 
 )
 def test_what_is_wrong_is_named(override: str, message: str, file: Path) -> None:
     with pytest.raises(RelayError) as caught:
-        read_recipe(file, [override])
+        read_recipe(file, ["model.cascade=starter", override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -33,13 +33,15 @@ def fill_from_cascade(tables: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     model = tables.get("model", {})
     name = model.get("cascade") if isinstance(model, Mapping) else None
-    if not name:
+    own = tables.get("objective", {})
+    stage = model.get("stage", "") if isinstance(model, Mapping) else ""
+    readable = isinstance(name, str) and isinstance(stage, str) and isinstance(own, Mapping)
+    if not name or not readable:  # the recipe's types say what is wrong with it
         return tables
     objective = tables["run"]["objective"]
     folder = resolve(name)
     index, scheduler = read_cascade(folder, "model.cascade")
     parts = {part: str(part_folder(folder, part)) for part in LENT}
-    stage = model.get("stage")
     if objective in STAGES:
         named = STAGES.get(stage or objective, STAGES[objective])
         parts["unet"] = str(part_folder(folder, named))
@@ -55,7 +57,7 @@ def fill_from_cascade(tables: Mapping[str, Any]) -> Mapping[str, Any]:
             "num_relay_train_steps": int(relay_start_of(index)),
             "blur": relay_blur_of(index),
         }
-        filled["objective"] = {**settings, **tables.get("objective", {})}
+        filled["objective"] = {**settings, **own}
     return filled
 
 
