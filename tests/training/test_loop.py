@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import T5EncoderModel
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.training import distributed
 from relay_diffusion.training.checkpoint import Checkpoints
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.export import Export
@@ -186,6 +187,20 @@ def test_the_time_limit_saves_and_stops(tmp_path: Path) -> None:
     recipe = tiny_recipe("autoencoder", tmp_path, run={"steps": 50, "max_minutes": 1e-9})
     assert not train_tiny(recipe)
     assert Checkpoints(recipe.folder / "checkpoints", 2).steps() == [1]
+
+
+def test_a_run_says_that_another_process_was_asked_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe("autoencoder", tmp_path, run={"steps": 50})
+    objective = tiny_objective(recipe)
+
+    def feed(step: int) -> Batch:
+        monkeypatch.setattr(distributed, "any_of", lambda flag: True)
+        return objective.feed(step)
+
+    assert not train(recipe, replace(objective, feed=feed), CPU)
+    assert "stopped as another process was asked to" in lines(recipe)[-1]["note"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_step(tmp_path: Path) -> None:

@@ -206,7 +206,9 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             if leave:
                 break
         if step < run.steps:
-            why = f"asked by {asked[0]}" if asked else f"after {run.max_minutes:g} minutes"
+            why = "as another process was asked to, or out of time"
+            if asked or out_of_time:
+                why = f"asked by {asked[0]}" if asked else f"after {run.max_minutes:g} minutes"
             journal.say(step, f"stopped {why}, saved at step {step}; go on with --resume")
     return step >= run.steps
 
