@@ -147,8 +147,7 @@ class CascadeComponents(PromptEncoding):
         check_cascade_folder(folder, without=frozenset(kwargs))
         settings_of(folder)
         given = {**kwargs, **lent_parts(cls.from_pretrained, folder, dtypes, kwargs)}
-        quantised = bool(kwargs.get("quantization_config"))
-        given |= parts_of_differences(folder, dtypes, given.keys(), quantised)
+        given |= parts_of_differences(folder, dtypes, given)
         check_weights(folder, without=frozenset(given))
         try:
             return super().from_pretrained(folder, dtype=dtypes, **given)
