@@ -77,3 +77,15 @@ def test_a_language_model_of_the_environment_is_recorded_and_compared(
     monkeypatch.setenv("RELAY_EXPAND_BASE_URL", "http://127.0.0.1:2/v1")
     with pytest.raises(RelayError, match="with expander_base_url "):
         paint(Path("out"), expand="openai")
+
+
+def test_a_language_model_of_other_weights_is_another_one(
+    paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChatModelExpander, "expand", lambda self, prompt, seed: ANSWER)
+    options = {"expand": "transformers", "expander_model": "chat"}
+    paint(Path("out"), **options)
+    config = Path("chat/config.json")
+    config.write_text(config.read_text() + "\n")
+    with pytest.raises(RelayError, match="with expander_weights "):
+        paint(Path("out"), **options)

@@ -116,6 +116,7 @@ def test_a_language_model_is_opened_once_for_all_calls(monkeypatch: pytest.Monke
     assert asked[0] is asked[1]
     assert pipe.expander_for("transformers", "chat") is pipe.expander_for("transformers")
     assert pipe.expander_for("transformers", "other") is not pipe.expander_for("transformers")
+    assert asked[0].device == "cpu"  # where the pipeline is
 
 
 def test_a_cascade_without_expander_asks_for_one(cascade: RelayPipeline) -> None:
@@ -187,7 +188,7 @@ def test_a_model_that_expands_is_asked_once_for_all_runs(
     asked = []
 
     def answer(self: ChatModelExpander, prompt: str, seed: int) -> str:
-        asked.append((self.model, prompt, seed))
+        asked.append((self.model, self.device, prompt, seed))
         return "a red fox on a meadow ."
 
     monkeypatch.setattr(ChatModelExpander, "expand", answer)
@@ -197,7 +198,7 @@ def test_a_model_that_expands_is_asked_once_for_all_runs(
             "--out", tmp_path / "out",
         )  # fmt: skip
         assert read_parameters(path).expanded_prompt == "a red fox on a meadow ."
-    assert asked == [("chat", "renard", 4)]
+    assert asked == [("chat", "cpu", "renard", 4)]
 
 
 def test_a_broken_backend_still_makes_the_picture(

@@ -216,6 +216,28 @@ def test_the_choice_is_off_own_named_or_brought_along() -> None:
     assert kept.key == ("transformers", "folder", version())
 
 
+def test_texts_of_a_folder_are_kept_for_what_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key() -> tuple[str, ...]:
+        opened = open_expander("transformers", {}, "chat")
+        assert isinstance(opened, Cached)
+        return opened.key
+
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        (folder / "chat").mkdir(parents=True)
+        (folder / "chat" / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.chdir(folders[0])
+    first = key()
+    assert key() == first
+    monkeypatch.chdir(folders[1])  # the same words mean another folder
+    assert key() != first
+    monkeypatch.chdir(folders[0])
+    Path("chat/model.safetensors").write_bytes(b"other weights")
+    assert key() != first
+
+
 @pytest.mark.parametrize(
     ("choice", "config", "complaint"),
     [

@@ -214,7 +214,7 @@ def generate(
     num_pictures = len(wanted) * num
     if expander or (expand and again is None):
         pairs = [(text, first + index) for text in wanted for index in range(num)]
-        expanded = expanded_for(pairs, named, expander or True, expander_model)
+        expanded = expanded_for(pairs, named, expander or True, expander_model, str(where))
     else:
         expanded = [again] * num_pictures
     read = [text or wanted[index // num] for index, text in enumerate(expanded)]

@@ -32,11 +32,15 @@ def read_prompts(arguments: list[str], file: str | None) -> list[str]:
 
 
 def expanded_for(
-    pairs: Sequence[tuple[str, int]], model: str, choice: bool | str, expander_model: str | None
+    pairs: Sequence[tuple[str, int]],
+    model: str,
+    choice: bool | str,
+    expander_model: str | None,
+    device: str,
 ) -> list[str | None]:
     """The long form of each prompt by the seed of its picture, None where it stays as typed."""
     from relay_diffusion.pipelines.opening import open_expansion
 
-    expand = open_expansion(model, choice, expander_model)
+    expand = open_expansion(model, choice, expander_model, device)
     texts = [(expand(prompt, seed), prompt) for prompt, seed in pairs]
     return [text if text != prompt else None for text, prompt in texts]

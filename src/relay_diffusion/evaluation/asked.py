@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +30,9 @@ def asked_of(entry: Entry, where: Where) -> dict[str, Any]:
         check_cascade_folder(folder)
         choice, model = options.get("expand"), options.get("expander_model")
         expansion = language_model(check_expander(choice, read_index(folder), model))
+        language_folder = Path(expansion.get("expander_model", ""))
+        if expansion and language_folder.is_dir():
+            expansion["expander_weights"] = fingerprint(language_folder)
         lent = shared_parts(folder).items()
         folders = [folder, *(owner / part for owner, parts in lent for part in parts)]
     on_gpu = where.device.type == "cuda"

@@ -95,7 +95,7 @@ class PromptEncoding(DiffusionPipeline):
 
         Raises: RelayError if there is no such expander.
         """
-        opened = open_expander(expand, self.config, model)
+        opened = open_expander(expand, self.config, model, str(self._execution_device))
         if isinstance(opened, Cached):
             return self._expanders.setdefault(opened.key, opened)
         return opened

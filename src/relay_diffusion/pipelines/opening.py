@@ -84,7 +84,7 @@ def open_with_texts(
 
 
 def open_expansion(
-    model: str, choice: bool | str, expander_model: str | None = None
+    model: str, choice: bool | str, expander_model: str | None = None, device: str = "auto"
 ) -> Callable[[str, int], str]:
     """How prompts are expanded for a cascade, by prompt and seed.
 
@@ -92,7 +92,7 @@ def open_expansion(
     again before the networks come.
 
     Args:
-        choice, expander_model: as ``open_expander`` takes them.
+        choice, expander_model, device: as ``open_expander`` takes them.
     Raises: RelayError as ``check_cascade_folder`` and ``open_expander``, and without a tokenizer.
     """
     folder = resolve(model)
@@ -100,7 +100,7 @@ def open_expansion(
     config = read_index(folder)
     if config["tokenizer"][0] is None:
         raise RelayError(NO_TOKENIZER)
-    expander = open_expander(choice, config, expander_model)
+    expander = open_expander(choice, config, expander_model, device)
     tokenizer = AutoTokenizer.from_pretrained(part_folder(folder, "tokenizer"))
     max_tokens = max_tokens_of(config)
 

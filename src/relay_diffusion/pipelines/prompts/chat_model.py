@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError, first_line
@@ -37,8 +39,19 @@ class ChatModelExpander:
             )
         self.model: str = wanted
         self.max_new_tokens = max_new_tokens
-        self._device = device
+        self.device = device
         self._opened: tuple[Any, Any] | None = None
+
+    @property
+    def identity(self) -> str:
+        """What its texts depend on: the name, and for a folder where it is and, by their sizes and
+        times, its files; to read all weights would take longer than many an answer."""
+        folder = Path(self.model)
+        if not folder.is_dir():
+            return self.model
+        states = [(file.name, file.stat()) for file in sorted(folder.iterdir()) if file.is_file()]
+        files = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+        return f"{folder.resolve()} {sha256(repr(files).encode()).hexdigest()[:16]}"
 
     def expand(self, prompt: str, seed: int) -> str:
         import torch
@@ -83,7 +96,7 @@ class ChatModelExpander:
 
             from relay_diffusion.pipelines.devices import pick_device, pick_dtype
 
-            where = pick_device(self._device)
+            where = pick_device(self.device)
             tokenizer = self._open_tokenizer()
             try:
                 network = AutoModelForCausalLM.from_pretrained(

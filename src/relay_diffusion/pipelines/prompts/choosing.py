@@ -17,7 +17,10 @@ NAMES = ("scenes", "openai", "transformers")
 
 
 def open_expander(
-    choice: bool | str | Expander | None, config: Mapping[str, Any], model: str | None = None
+    choice: bool | str | Expander | None,
+    config: Mapping[str, Any],
+    model: str | None = None,
+    device: str = "auto",
 ) -> Expander | None:
     """The expander that was chosen, None where there shall be none.
 
@@ -26,6 +29,7 @@ def open_expander(
             expander, which comes back as it is.
         config: of the cascade: "expander" is the name of its own, "world" that of its scenes.
         model: of "openai" and "transformers"; for "scenes" a world in place of the cascade's.
+        device: of a language model on this machine, as ``pick_device`` takes it.
     Raises: RelayError if the cascade has none of its own, or the name is no name.
     """
     if not choice:
@@ -56,8 +60,8 @@ def open_expander(
         key = (name, endpoint.base_url or "", endpoint.model, version())
         return Cached(endpoint, *key)
     if name == "transformers":
-        chat = ChatModelExpander(model)
-        return Cached(chat, name, chat.model, version())
+        chat = ChatModelExpander(model, device)
+        return Cached(chat, name, chat.identity, version())
     raise RelayError(f"there is no expander {name!r}; allowed are {', '.join(NAMES)}")
 
 
