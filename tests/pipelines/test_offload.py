@@ -72,3 +72,22 @@ def test_a_call_has_one_network_on_the_device(
     offloaded("a red fox", image=IMAGE, output_type="pt")
     base = [["text_encoder"], ["vae"], ["base_unet"]]
     assert changes(on_device) == [*base, *once, ["vae"]]
+
+
+def test_little_memory_offloads_to_the_accelerator_of_the_machine(
+    offloaded: RelayPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[torch.device] = []
+    monkeypatch.setattr(
+        offloaded, "enable_model_cpu_offload", lambda device: asked.append(torch.device(device))
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    offloaded.enable_low_memory()
+    assert offloaded.vae.use_tiling and not asked
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    offloaded.enable_low_memory()
+    offloaded.enable_low_memory("cpu")
+    offloaded.vae = None
+    offloaded.enable_low_memory("cuda:1")
+    assert asked == [torch.device("cuda"), torch.device("cuda:1")]

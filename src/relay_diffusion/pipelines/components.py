@@ -19,7 +19,7 @@ from relay_diffusion.models.guidance import has_guidance
 from relay_diffusion.models.hub import HUB_SETTINGS, downloading
 from relay_diffusion.models.registry import INDEX, resolve
 from relay_diffusion.models.stored import check_weights
-from relay_diffusion.pipelines.devices import dtypes_of_parts
+from relay_diffusion.pipelines.devices import dtypes_of_parts, pick_device
 from relay_diffusion.pipelines.encoding import PromptEncoding
 from relay_diffusion.pipelines.folder import check_cascade_folder
 from relay_diffusion.pipelines.lending import lent_parts, parts_of_differences
@@ -167,10 +167,16 @@ class CascadeComponents(PromptEncoding):
 
     def enable_low_memory(self, device: str | torch.device | None = None) -> None:
         """Trade time for memory: one network at a time on the accelerator, the VAE in tiles and one
-        picture at a time. The tiles change the picture a little."""
-        self.vae.enable_tiling()
-        self.vae.enable_slicing()
-        if torch.device(device or self._execution_device).type != "cpu":
+        picture at a time. The tiles change the picture a little.
+
+        Args:
+            device: the accelerator; None: the machine's, if it has one.
+        """
+        if self.vae is not None:
+            self.vae.enable_tiling()
+            self.vae.enable_slicing()
+        device = pick_device() if device is None else torch.device(device)
+        if device.type != "cpu":
             self.enable_model_cpu_offload(device=device)
 
     @property
