@@ -80,6 +80,23 @@ def test_duplicates_are_those_of_comparing_all_with_all(distance: int) -> None:
     assert bool(expected) == (distance >= 0)
 
 
+def test_looks_that_are_equal_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+
+    def counted(look: Look, other: Look, distance: int) -> bool:
+        nonlocal compared
+        compared += 1
+        return like(look, other, distance)
+
+    like = Look.like
+    monkeypatch.setattr(Look, "like", counted)
+    # One hash, and thumbnails that the tolerance tells apart, but for the last two.
+    thumbnails = [bytes([level]) * 192 for level in (0, 20, 40, 60, 65)]
+    found = duplicates([Look(7, thumbnail) for thumbnail in thumbnails] * 100, 0)
+    assert found == {i: min(i % 5, 3) for i in range(500) if i >= 4}
+    assert compared == 0 + 1 + 2 + 3 + 4
+
+
 def test_what_differs_in_colour_alone_is_no_duplicate() -> None:
     def look(image: Image.Image) -> Look:
         return Look.parse(str(Look.of(image)))

@@ -1,12 +1,15 @@
-"""What workers ask for is there, on any mixture of nodes."""
+"""What workers ask for is there, on any mixture of nodes, and none dies for ever."""
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relay_diffusion.data.prepare.pool import MOST_CPUS, Share, share_of
+from relay_diffusion.data.prepare.pool import MOST_CPUS, TRIES, Item, RayPool, Share, Work, share_of
 
 
 def nodes(*resources: tuple[float, float], dead: bool = False) -> list[dict[str, Any]]:
@@ -59,3 +62,25 @@ def test_without_a_gpu_a_worker_is_a_core() -> None:
     assert share_of(nodes((4, 0), (8, 0)), True, 0, 100) == Share(12, 1, 0)
     assert share_of(nodes((4, 0), (8, 2)), False, 0, 5) == Share(5, 1, 0)
     assert share_of(nodes((4, 0)), False, 2, 100) == Share(2, 1, 0)
+
+
+def deadly(folder: Path) -> Work:
+    """Work that notes each try, and does not survive the third item."""
+
+    def work(item: Item) -> Item:
+        with (folder / str(item["shard"])).open("a") as tries:
+            tries.write("x")
+        if item["shard"] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+    return work
+
+
+@pytest.mark.slow
+def test_what_kills_its_worker_is_given_up_and_all_else_done(tmp_path: Path) -> None:
+    with RayPool(workers=2) as pool:
+        done = list(pool.each(deadly, (tmp_path,), [{"shard": i} for i in range(6)]))
+    assert sorted(item["shard"] for item in done) == [0, 1, 3, 4, 5]
+    tries = {file.name: len(file.read_text()) for file in tmp_path.iterdir()}
+    assert tries == {str(i): TRIES if i == 2 else 1 for i in range(6)}

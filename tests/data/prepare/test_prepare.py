@@ -184,7 +184,7 @@ def test_shards_do_not_go_among_the_pictures(cascade_folder: Path, tmp_path: Pat
     pictures = write_folder(tmp_path / "data", scribbles(2), "json")
     (tmp_path / "link").symlink_to(pictures)
     for out in (pictures, pictures / "prepared", tmp_path / "link" / "prepared"):
-        with pytest.raises(RelayError, match="lies in the folder of pictures .*: give one else"):
+        with pytest.raises(RelayError, match=r"lies in the folder of pictures .*: give one else"):
             made(pictures, out, cascade_folder)
     assert sorted({path.suffix for path in pictures.iterdir()}) == [".json", ".png"]
     assert made(pictures, tmp_path / "data-prepared", cascade_folder).num == 2

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from relay_diffusion.data.prepare.pool import Item
 from relay_diffusion.data.prepare.run import prepare
+from relay_diffusion.errors import RelayError
 from tests.data.drawn import Drawn, encoded, failing_disk, write_folder
 from tests.data.prepare.making import (
     InLine,
@@ -53,6 +57,21 @@ def test_what_a_failing_disk_took_comes_in_later(cascade_folder: Path, tmp_path:
     assert prepare(job(pictures, out, cascade_folder), again).left_out == {"duplicate": 1}
     assert again.done == 1 + 2  # the range of 003 is checked, and that of its twin is encoded too
     assert contents(out) == contents(tmp_path / "whole")
+
+
+class Lossy(InLine):
+    """Without a result for one range, as where every worker dies of it."""
+
+    def each(self, *given: Any) -> Iterator[Item]:
+        return (result for result in super().each(*given) if result["shard"] != 1)
+
+
+def test_a_range_that_kills_its_workers_is_named(cascade_folder: Path, tmp_path: Path) -> None:
+    pictures, out = write_folder(tmp_path / "data", scribbles(20), "json"), tmp_path / "out"
+    with pytest.raises(
+        RelayError, match=r"^checking the pictures from 008 to 015 ended the worker 3 times; all"
+    ):
+        prepare(job(pictures, out, cascade_folder), Lossy())
 
 
 def test_a_shard_that_was_lost_is_made_again(cascade_folder: Path, tmp_path: Path) -> None:

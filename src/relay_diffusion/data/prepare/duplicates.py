@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 BITS = 64
 THUMBNAIL = (8, 8)
@@ -60,7 +61,7 @@ def duplicates(looks: Sequence[Look | None], distance: int) -> dict[int, int]:
 
     It is decided in order, so that the first always stays, and depends on the looks alone. Two
     hashes that differ in d bits agree in one of d + 1 bands of bits, so only those that share a
-    band are compared.
+    band are compared; and one that looks exactly as another does is decided as that was.
 
     Args:
         looks: None where there is no picture.
@@ -72,18 +73,21 @@ def duplicates(looks: Sequence[Look | None], distance: int) -> dict[int, int]:
     bands = [(low, (1 << (high - low)) - 1) for low, high in pairwise(edges)]
     kept: list[dict[int, list[tuple[int, Look]]]] = [{} for _ in bands]
     found: dict[int, int] = {}
-    for i, look in enumerate(looks):
+    decided: dict[Look, int] = {}
+    for i, look in enumerate(tqdm(looks, desc="comparing", disable=None, leave=False, delay=1)):
         if look is None:
             continue
+        if look in decided:
+            found[i] = decided[look]
+            continue
         keys = [look.hash >> low & mask for low, mask in bands]
-        near = [
-            j
-            for shared, key in zip(kept, keys, strict=True)
-            for j, other in shared.get(key, ())
-            if look.like(other, distance)
-        ]
+        near: list[int] = []  # the first of each band: there they are in order
+        for shared, key in zip(kept, keys, strict=True):
+            alike = (j for j, other in shared.get(key, ()) if look.like(other, distance))
+            near += islice(alike, 1)
+        decided[look] = min(near, default=i)
         if near:
-            found[i] = min(near)
+            found[i] = decided[look]
             continue
         for shared, key in zip(kept, keys, strict=True):
             shared.setdefault(key, []).append((i, look))

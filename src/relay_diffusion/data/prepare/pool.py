@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +15,9 @@ from relay_diffusion.errors import RelayError
 
 Item = dict[str, Any]
 Work = Callable[[Item], Item]
+
+TRIES = 3
+"""With an item, before a worker that dies each time is taken for its fault."""
 
 MOST_CPUS = 8
 """Of a worker on a GPU: as many as there are threads that decode ahead of it (encoding.py)."""
@@ -26,7 +30,8 @@ class Pool(Protocol):
         self, make: Callable[..., Work], arguments: Sequence[Any], items: Sequence[Item], gpu: bool
     ) -> Iterator[Item]:
         """``make(*arguments)`` is called once in each worker, and what it gives with each item; the
-        results come as they are done. ``gpu``: the work wants one, if there is any."""
+        results come as they are done. ``gpu``: the work wants one, if there is any. An item that
+        ends its worker :data:`TRIES` times has no result."""
         ...
 
 
@@ -63,7 +68,8 @@ def share_of(nodes: Sequence[Mapping[str, Any]], gpu: bool, workers: int, items:
 
 
 class RayPool:
-    """Workers of Ray Data. When one dies, Ray starts another and gives it the item again.
+    """Workers of Ray Data. When one dies, Ray starts another and gives it the item again, up to
+    :data:`TRIES` times in all.
 
     Ray is started, or a cluster joined, when there is work, and left with the ``with`` block.
 
@@ -113,12 +119,19 @@ class RayPool:
                     what = str(error) if isinstance(error, RelayError) else repr(error)
                     return {"failed": what, "trace": traceback.format_exc()}
 
-        dataset = ray.data.from_items(list(items), override_num_blocks=len(items)).map(
-            Worker,  # type: ignore[arg-type]
-            compute=ray.data.ActorPoolStrategy(size=share.workers),
-            num_cpus=share.cpus,
-            num_gpus=share.gpus or None,
-        )
+        with warnings.catch_warnings():
+            # Ray announces that retries will be set in another way, and does not say in which.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            dataset = ray.data.from_items(list(items), override_num_blocks=len(items)).map(
+                Worker,  # type: ignore[arg-type]
+                # One item at a time: those that wait behind one that kills would be lost with it.
+                compute=ray.data.ActorPoolStrategy(
+                    size=share.workers, max_tasks_in_flight_per_actor=1
+                ),
+                num_cpus=share.cpus,
+                num_gpus=share.gpus or None,
+                max_task_retries=TRIES - 1,
+            )
         for row in dataset.iter_rows():
             if row.get("failed"):
                 failure = RelayError(row["failed"])
@@ -147,6 +160,7 @@ class RayPool:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
+        context.max_errored_blocks = -1  # those without a result; the others go on
         for name in ("ray", "ray.data"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
 

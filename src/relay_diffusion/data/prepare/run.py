@@ -36,7 +36,7 @@ from relay_diffusion.data.prepare.manifest import (
     Plan,
     begin,
 )
-from relay_diffusion.data.prepare.pool import Item, Pool, Work
+from relay_diffusion.data.prepare.pool import TRIES, Item, Pool, Work
 from relay_diffusion.data.prepare.settings import Settings
 from relay_diffusion.data.prepare.shard import Coverages, Faults, ShardFile
 from relay_diffusion.errors import RelayError
@@ -113,7 +113,7 @@ def _prepared(job: Job, plan: Plan, records: Records, pool: Pool) -> Manifest:
     todo: list[Item] = [{"shard": n} for n in numbers if not checked(checks, n)]
     total = min(len(records), len(todo) * job.settings.shard_size)
     given: tuple[Any, ...] = (job.pictures, checks, job.settings, job.blocklists)
-    _run(pool, Checker, given, todo, "checking", total, gpu=False)
+    _run(job, records, pool, Checker, given, todo, "checking", total, gpu=False)
 
     rows, faults = _decided(records, checks, numbers, job.settings)
     if not any(rows.values()):
@@ -125,7 +125,7 @@ def _prepared(job: Job, plan: Plan, records: Records, pool: Pool) -> Manifest:
     total = sum(len(rows[n]) for n in missing)
     tokens = plan.encoders.max_tokens
     given = (job.pictures, job.out, job.cascade, job.settings, tokens, job.device)
-    _run(pool, Encoder, given, todo, "encoding", total, gpu=True)
+    _run(job, records, pool, Encoder, given, todo, "encoding", total, gpu=True)
     return _finish(job, plan, records, numbers, faults)
 
 
@@ -150,6 +150,8 @@ def _plan(job: Job, records: Records) -> Plan:
 
 
 def _run(
+    job: Job,
+    records: Records,
     pool: Pool,
     make: Callable[..., Work],
     given: Sequence[Any],
@@ -158,11 +160,24 @@ def _run(
     total: int,
     gpu: bool,
 ) -> None:
+    """Raises: RelayError that names a range over which workers died."""
     if not todo:
         return
+    lost = {item["shard"] for item in todo}
     with tqdm(total=total, desc=what, unit=" pictures", disable=None, leave=False) as bar:
         for done in pool.each(make, given, todo, gpu):
             bar.update(done["num"])
+            lost.remove(done["shard"])
+    if lost:
+        begin = min(lost) * job.settings.shard_size
+        end = min(begin + job.settings.shard_size, len(records))
+        first, last = records.key(begin), records.key(end - 1)
+        more = f", and so did {len(lost) - 1} other ranges" if len(lost) > 1 else ""
+        raise RelayError(
+            f"{what} the pictures from {first} to {last} ended the worker {TRIES} times{more}; "
+            "all else is done: give --workers 1 if memory is short, or move the picture away that "
+            "does it"
+        )
 
 
 def _decided(
