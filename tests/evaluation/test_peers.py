@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from relay_diffusion.cli import main
-from relay_diffusion.evaluation import peers
+from relay_diffusion.evaluation import making, peers
 from relay_diffusion.evaluation.peers import Peer
 from relay_diffusion.pipelines.metadata import read_record
 from tests.evaluation.tiny_peers import save_cogview3_plus, save_sdxl
@@ -87,3 +88,19 @@ def test_a_peer_too_large_or_broken_is_left_out_and_named(
     why = {skipped["what"]: skipped["why"] for skipped in result["skipped"]}
     assert "cannot be opened" in why["broken"] and "GB are free" in why["huge"]
     assert "diffusers has no NoSuchPipeline" in why["odd"]
+
+
+def test_a_full_disk_is_no_fault_of_a_peer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text("a red fox\n")
+    monkeypatch.setattr(making, "save_picture", full)
+    command = ["evaluate", "--peer", f"{save_sdxl(tmp_path / 'sdxl')}@steps=1,size=32"]
+    assert main([*command, "--suite", "mine.txt", "--num", "1"]) == 2
+    error = capsys.readouterr().err
+    assert "evaluation cannot be written to (No space left on device)" in error
+    assert "left out" not in error

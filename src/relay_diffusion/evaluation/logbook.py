@@ -37,6 +37,22 @@ class Batch:
     expansion_seconds: float = 0.0
 
 
+class Unwritable(RelayError):
+    """The folder of the run takes no more: the end of the run, whatever model it is at."""
+
+
+@contextmanager
+def writing_to(out: Path) -> Iterator[None]:
+    """Raises: Unwritable for an OSError, which comes of the folder and not of a model here."""
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(
+            f"{out} cannot be written to ({error.strerror or error}): mend that and run the same "
+            "command again, it goes on from here"
+        ) from error
+
+
 @contextmanager
 def alone_in(out: Path) -> Iterator[None]:
     """Make the folder of a run, and keep other runs out of it: each would write the settings of its
@@ -93,12 +109,14 @@ class Logbook:
 
     def save(self) -> None:
         """Write the settings, whole or not at all."""
-        put_text(self.out / _SETTINGS, json.dumps(self.settings, indent=1) + "\n")
+        with writing_to(self.out):
+            put_text(self.out / _SETTINGS, json.dumps(self.settings, indent=1) + "\n")
 
     def add(self, batch: Batch) -> None:
         """Note a batch, at once."""
+        with writing_to(self.out):
+            add_line(self.out / _BATCHES, asdict(batch))
         self.batches[batch.model, batch.suite, batch.number] = batch
-        add_line(self.out / _BATCHES, asdict(batch))
 
     def of(self, model: str) -> list[Batch]:
         """The batches of a model."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from relay_diffusion.evaluation.logbook import Batch, Logbook
+from relay_diffusion.evaluation.logbook import Batch, Logbook, writing_to
 from relay_diffusion.evaluation.memory import forget_peak, peak_bytes
 from relay_diffusion.evaluation.painters import Painter
 from relay_diffusion.evaluation.suites.prompt import Suite
@@ -92,8 +92,10 @@ class Maker:
             torch.cuda.synchronize(self.device)
         seconds, peak = time.perf_counter() - started, peak_bytes(self.device)
         for one, text, picture in zip(part, texts, pictures, strict=True):
-            one.path.parent.mkdir(parents=True, exist_ok=True)
-            save_picture(picture, one.path, *painter.record(one.prompt, one.seed, text))
+            record = painter.record(one.prompt, one.seed, text)
+            with writing_to(self.logbook.out):
+                one.path.parent.mkdir(parents=True, exist_ok=True)
+                save_picture(picture, one.path, *record)
         self.logbook.add(
             Batch(self.model, suite, number, len(part), seconds, peak, expansion_seconds)
         )

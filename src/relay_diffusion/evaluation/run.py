@@ -20,7 +20,7 @@ from relay_diffusion.evaluation.asked import asked_of
 from relay_diffusion.evaluation.cascades import CascadePainter
 from relay_diffusion.evaluation.entries import Entry, check_labels
 from relay_diffusion.evaluation.instruments import Instruments, check_judge, check_references
-from relay_diffusion.evaluation.logbook import Logbook, alone_in
+from relay_diffusion.evaluation.logbook import Logbook, Unwritable, alone_in
 from relay_diffusion.evaluation.making import Maker, Planned, plan
 from relay_diffusion.evaluation.painters import Painter, Where
 from relay_diffusion.evaluation.peers import PeerPainter
@@ -180,6 +180,8 @@ def _make(
         for suite, planned in pictures.items():
             for done in maker.make(suite, planned):
                 watch.progress(entry.label, suite, done, len(planned))
+    except Unwritable:
+        raise
     except Exception as error:
         _skip(entry, error, made, watch)
     else:
