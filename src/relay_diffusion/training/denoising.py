@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from relay_diffusion.diffusion import NoiseSchedule, base_loss
+from relay_diffusion.diffusion import NoiseSchedule, base_loss, min_snr_weight
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.training import distributed
@@ -92,13 +92,13 @@ def denoiser_of(recipe: Recipe, networks: Networks, device: torch.device) -> Den
 def loss_weight(sigma: Tensor, settings: BaseObjective) -> Tensor:
     """Weight of sigma^-2 |D - z_0|^2 at each noise level, (B,).
 
-        w = 1 or 1 + sigma^2, at most gamma sigma^2
+        w = w_0 min(1, gamma sigma^2 / w_0),    w_0 = 1 or 1 + sigma^2
 
-    1 + sigma^2 is what a plain loss on v comes to. ``min_snr_weight`` is the first with gamma > 0.
+    1 + sigma^2 is what a plain loss on v comes to.
     """
     weight = torch.ones_like(sigma) if settings.weighting == "epsilon" else 1 + sigma**2
     if settings.min_snr_gamma > 0:
-        weight = torch.minimum(weight, settings.min_snr_gamma * sigma**2)
+        weight = weight * min_snr_weight(sigma / weight.sqrt(), settings.min_snr_gamma)
     return weight
 
 
