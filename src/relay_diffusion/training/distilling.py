@@ -169,6 +169,7 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         validate=validate,
         preview=preview,
         frozen={"text_encoder": text_encoder},
+        own_losses=one.matches,
     )
 
 

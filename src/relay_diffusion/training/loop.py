@@ -16,6 +16,7 @@ from relay_diffusion.training import distributed
 from relay_diffusion.training.activations import checkpoint_activations
 from relay_diffusion.training.blocks import compile_blocks
 from relay_diffusion.training.checkpoint import Checkpoints
+from relay_diffusion.training.clipping import clip_gradients, clipped_together
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.ema import Ema
 from relay_diffusion.training.export import Export
@@ -66,7 +67,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
         replicas=run.replicas,
     )
     optimizer = build_optimizer(modules, recipe.optimizer)
-    parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
+    clipped = clipped_together(objective)
     ema = Ema(modules, recipe.ema)
     done_steps = torch.zeros(1, dtype=torch.int64)
     state = training_state(modules, ema, optimizer, done_steps)
@@ -155,12 +156,8 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
                 torch.autograd.backward(part_loss * distributed.world_size())
                 loss += part_loss.detach()
             distributed.summed(loss)
-            norm = distributed.whole(
-                torch.nn.utils.clip_grad_norm_(
-                    parameters, recipe.optimizer.clip or float("inf"), foreach=True
-                )
-            )
-            finite = torch.isfinite(loss) & torch.isfinite(norm)
+            norms = clip_gradients(clipped, recipe.optimizer.clip)
+            finite = torch.stack([loss, *norms.values()]).isfinite().all()
             # Kept on the device: asking at every step would make a GPU wait for Python.
             first = (bad_step < 0) & ~finite
             bad_step = torch.where(first, step, bad_step)
@@ -169,7 +166,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             optimizer.zero_grad(set_to_none=True)
             step += 1
             ema.update(step)
-            journal.step(waited, loss=loss, grad_norm=norm)
+            journal.step(waited, loss=loss, **norms)
 
             out_of_time = 0 < run.max_minutes * 60 < time.monotonic() - begun
             done = step == run.steps

@@ -30,9 +30,12 @@ class Objective:
             to be whole in every process, so they are shared out as what learns is.
         validate: -> named figures, on held-out data with fixed noise.
         preview: -> pictures (N, 3, H, W) in [-1, 1] and how many go in a row.
+        own_losses: whether each of ``trained`` learns from a term of the loss that is its own, so
+            that their gradients are clipped apart.
         levels: draws -> (B,), the training index t of each of these samples, to be named when its
             loss is not finite.
-    The loop calls the three before the last with the averaged weights in place, without gradients.
+    The loop calls ``export``, ``validate`` and ``preview`` with the averaged weights in place,
+    without gradients.
     """
 
     trained: Mapping[str, nn.Module]
@@ -44,3 +47,4 @@ class Objective:
     levels: Callable[[Draws], Tensor] | None = None
     fixed: Mapping[str, nn.Module] = field(default_factory=dict)
     frozen: Mapping[str, nn.Module] = field(default_factory=dict)
+    own_losses: bool = False
