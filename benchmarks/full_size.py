@@ -51,7 +51,7 @@ from relay_diffusion.training.data_settings import Data
 from relay_diffusion.training.estimate import estimate
 from relay_diffusion.training.networks import build_text_encoder, build_unet, build_vae
 from relay_diffusion.training.recipe import read_recipe
-from relay_diffusion.training.run import run
+from relay_diffusion.training.run import KEPT_COMPILED, run
 from relay_diffusion.training.weights import memory_of
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -231,7 +231,8 @@ def steps_that_fit(recipe: Any, device: torch.device) -> list[str]:
     with torch.device("meta"):
         needs = estimate(recipe, networks_of(recipe, build_tokenizer()))
     samples = at_once = recipe.data.batch_size
-    while at_once > 1 and needs.bytes_per_device(1, at_once) > ROOM * memory_of(device):
+    kept = KEPT_COMPILED * recipe.run.activation_memory_budget if recipe.run.compile else 1.0
+    while at_once > 1 and needs.bytes_per_device(1, at_once * kept) > ROOM * memory_of(device):
         at_once //= 2
     while True:
         optimizer = replace(recipe.optimizer, accumulate=samples // at_once)
@@ -239,7 +240,7 @@ def steps_that_fit(recipe: Any, device: torch.device) -> list[str]:
         try:
             return cells + steps(replace(recipe, optimizer=optimizer), device)
         except RelayError as error:
-            if at_once == 1:
+            if at_once == 1 or not isinstance(error.__cause__, torch.OutOfMemoryError):
                 return [*cells, str(error), "", "", ""]
         at_once //= 2
         free()

@@ -9,6 +9,9 @@
 # Checkpoints are written by all processes into the recipe's folder, which must be one that all
 # machines see. --resume makes the same line, run again, go on; with other numbers of machines too.
 #
+# The weights are shared out over all sixteen GPUs; where the network between the machines is slower
+# than that inside of them, add --set run.replicas=2, a copy for each.
+#
 # On SIGTERM a run finishes its step and writes a checkpoint, for which torchrun gives it GRACE
 # seconds, 600 here and 30 by itself. Slurm gives as many with --signal=TERM@600.
 set -eu

@@ -122,13 +122,13 @@ def _insist_on_memory(recipe: Recipe, device: torch.device) -> None:
             f"about {wanted / 2**30:.3g} GiB are wanted for weights, optimiser and activations of "
             f"{_at_a_time(recipe)}, and {device} has {available / 2**30:.3g}"
         )
-        if wanted - activations * (1 - _SURE) > available:
+        if wanted - activations * (1 - KEPT_COMPILED) > available:
             raise RelayError(f"{told}: {SAVING}")
         if wanted > available and distributed.is_main():
             log.warning("%s: should it run out, %s", told, SAVING)
 
 
-_SURE = 0.6
+KEPT_COMPILED = 0.6
 """The share of the counted activations, those that autograd keeps, that a compiler keeps too."""
 
 
