@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.pipelines.depth import eight_bits
 
 OutputType = Literal["pil", "np", "pt", "latent"]
 
@@ -136,9 +137,7 @@ def cover(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
-        grey = np.asarray(image, dtype=np.float64) / 257
-        image = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+    image = eight_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

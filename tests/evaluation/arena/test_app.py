@@ -12,7 +12,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from relay_diffusion.evaluation.arena.app import create_app
+from relay_diffusion.evaluation.arena.entries import Picture
 from relay_diffusion.evaluation.arena.pairs import Pair
+from relay_diffusion.evaluation.arena.showing import neutral_png
 from relay_diffusion.evaluation.arena.votes import VoteStore
 from tests.evaluation.arena.making import some_pairs
 
@@ -134,18 +136,43 @@ def test_nothing_tells_which_model_made_a_picture(pairs: list[Pair], store: Vote
         assert all(b"secret" in picture.path.read_bytes() for picture in pair.pictures)
 
 
-def test_pictures_of_every_kind_arrive_as_png(tmp_path: Path, store: VoteStore) -> None:
-    pairs = some_pairs(tmp_path, MODELS, prompts=["a fox"])
-    for mode, name in [("P", "p.png"), ("RGBA", "a.png"), ("CMYK", "c.jpg"), ("I;16", "i.png")]:
-        path = tmp_path / name
-        Image.new(mode, (4, 6)).save(path)
-        first = type(pairs[0].pictures[0])(path, 4, 6, name)
-        pair = Pair(name, 0, pairs[0].models, (first, pairs[0].pictures[1]))
-        client = come_in([pair], store)
-        image = Image.open(
-            io.BytesIO(client.get(f"/pictures/{pair.token(0, store.secret)}").content)
-        )
-        assert (image.format, image.size) == ("PNG", (4, 6))
+@pytest.mark.parametrize(
+    ("mode", "name", "colour", "shown"),
+    [
+        ("P", "p.png", 3, None),
+        ("L", "l.png", 90, 90),
+        ("LA", "la.png", (90, 40), (90, 90, 90, 40)),
+        ("RGBA", "a.png", (200, 100, 50, 40), (200, 100, 50, 40)),
+        ("CMYK", "c.tif", (0, 255, 255, 0), (255, 0, 0)),
+        ("I;16", "i.png", 128 * 257, 128),
+    ],
+)
+def test_pictures_of_every_kind_arrive_as_png(
+    mode: str, name: str, colour: Any, shown: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    Image.new(mode, (4, 6), colour).save(path)
+    with Image.open(path) as saved:
+        shown = saved.convert("RGB").getpixel((0, 0)) if shown is None else shown
+    image = as_shown(path)
+    assert (image.format, image.size, image.getpixel((0, 0))) == ("PNG", (4, 6), shown)
+
+
+def as_shown(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        picture = Picture(path, *image.size, path.name)
+    return Image.open(io.BytesIO(neutral_png(picture)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "of", "kept"), [("CMYK", b"CMYK", False), ("RGB", b"RGB ", True), ("L", b"GRAY", True)]
+)
+def test_a_profile_is_kept_with_its_own_colours_only(
+    mode: str, of: bytes, kept: bool, tmp_path: Path
+) -> None:
+    profile = bytes(16) + of + bytes(108)
+    Image.new(mode, (4, 6)).save(tmp_path / "p.tif", icc_profile=profile)
+    assert as_shown(tmp_path / "p.tif").info.get("icc_profile") == (profile if kept else None)
 
 
 def test_prompts_are_shown_as_they_are(pairs: list[Pair], store: VoteStore) -> None:
