@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from relay_diffusion.cli import main
 from relay_diffusion.cli.texts import read_prompts
+from relay_diffusion.files import sha256_of
+from relay_diffusion.pipelines.cascade import RelayPipeline
 from relay_diffusion.pipelines.metadata import read_parameters, read_record
 
 
@@ -216,7 +218,34 @@ def test_a_picture_of_odd_size_is_upscaled(
     assert Image.open(path).size == (180, 124)
     record = read_record(path)
     assert record is not None
-    assert (record["upscaled"], record["seed"], record["strength"]) == ("photo.jpg", 5, 300)
+    assert record["upscaled"] == {"path": "photo.jpg", "sha256": sha256_of(source)}
+    assert (record["seed"], record["strength"]) == (5, 300)
+
+
+def test_several_pictures_are_upscaled_by_one_opening(
+    generate,
+    cascade_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (fox,) = generate("a red fox", "--out", tmp_path)
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (20, 12), "teal").save(photo)
+    opened: list[str] = []
+    plain = RelayPipeline.from_pretrained
+    monkeypatch.setattr(
+        RelayPipeline, "from_pretrained", lambda *a, **k: opened.append(a[0]) or plain(*a, **k)
+    )
+    arguments = ["--seed", "8", "--out", str(tmp_path / "large"), "--model", str(cascade_folder)]
+    assert main(["upscale", str(fox), str(photo), *arguments, "--device", "cpu"]) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    records = [read_record(path) or {} for path in paths]
+    assert [(one["prompt"], one["seed"]) for one in records] == [("a red fox", 8), (None, 9)]
+    assert len(opened) == 1
+    readable = Image.open(paths[1]).text["parameters"]
+    assert readable.startswith(f"\nUpscaled: photo.png ({sha256_of(photo)[:12]}), Doublings: 1, ")
+    assert "Seed: 9, Size: 40x24, Model: " in readable
 
 
 def test_upscale_takes_the_prompt_that_the_picture_carries(

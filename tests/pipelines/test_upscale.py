@@ -52,6 +52,24 @@ def test_strength_is_no_share(cascade: RelayPipeline, share: float) -> None:
         cascade.upscale(picture(32, 32), strength=share)
 
 
+def test_a_text_is_encoded_once_for_all_pictures(
+    cascade: RelayPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    plain = cascade.text_encoder.forward
+
+    def count(input_ids: torch.Tensor, **kwargs: Any) -> Any:
+        read.append(len(input_ids))
+        return plain(input_ids, **kwargs)
+
+    monkeypatch.setattr(cascade.text_encoder, "forward", count)
+    cascade.upscale([picture(8, 8)] * 3, "a red fox", negative_prompt="blue")
+    assert read == [1, 1]
+    embeds, negative = cascade.encode_prompt(["a red fox", "a fox", "a red fox"], "blue")
+    assert torch.equal(embeds[0], embeds[2]) and not torch.equal(embeds[0], embeds[1])
+    assert read[2:] == [2, 1] and len(negative) == 3
+
+
 def test_a_start_level_is_that_of_the_size(
     cascade: RelayPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from relay_diffusion.errors import RelayError
 
 COMMANDS = {
     "generate": "Make pictures from prompts.",
-    "upscale": "Make a picture larger and finer.",
+    "upscale": "Make pictures larger and finer.",
     "convert": "Turn the released CogView3 checkpoints into a cascade folder.",
     "prepare": "Check and encode pictures once, to train often.",
     "train": "Train a network from a recipe.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from relay_diffusion import __version__
 from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
+from relay_diffusion.cli.seeds import LAST_SEED, first_seed
 from relay_diffusion.cli.starting import open_image
 from relay_diffusion.cli.texts import expanded_for, read_prompts
 from relay_diffusion.errors import RelayError
@@ -26,8 +26,6 @@ OF_THE_MODEL = (
     "eta",
 )
 """Parameters of a picture that another model has its own of."""
-
-LAST_SEED = 2**63 - 1
 
 
 def generate(
@@ -168,11 +166,7 @@ def generate(
     for name, value in given.items():
         if value is None and before is not None and name not in its_own:
             given[name] = getattr(before, name)
-    if (given["seed"] or 0) > LAST_SEED + 1 - num:
-        raise RelayError(
-            f"--seed {given['seed']} with --num {num} goes past the last seed, {LAST_SEED}: "
-            f"give {LAST_SEED + 1 - num} or less"
-        )
+    first = first_seed(given["seed"], num, f"--num {num}")
 
     import torch
 
@@ -210,7 +204,6 @@ def generate(
     )
     share = STRENGTH if given["strength"] is None else given["strength"]
     check_strength(share)
-    first = secrets.randbelow(10**6) if given["seed"] is None else given["seed"]
     num_pictures = len(wanted) * num
     if expander or (expand and again is None):
         pairs = [(text, first + index) for text in wanted for index in range(num)]

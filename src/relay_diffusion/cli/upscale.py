@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from relay_diffusion import __version__
 from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
-from relay_diffusion.cli.generate import LAST_SEED
+from relay_diffusion.cli.seeds import LAST_SEED, first_seed
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import sha256_of
 
 
 def upscale(
-    image: Annotated[Path, typer.Argument(help="The picture, whatever made it.")],
+    images: Annotated[list[Path], typer.Argument(help="Pictures, whatever made them.")],
     prompt: Annotated[
         str | None,
-        typer.Option(help="What it shows. (default: the prompt in the picture, if relay made it)"),
+        typer.Option(help="What they show. (default: the prompt in each, if relay made it)"),
     ] = None,
     times: Annotated[int, typer.Option(min=1, max=8, help="Doublings.")] = 1,
     strength: Annotated[
@@ -35,7 +35,8 @@ def upscale(
         bool, typer.Option("--fast", help="The model's distilled sibling, of a few steps.")
     ] = False,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=LAST_SEED, help="(default: random)")
+        int | None,
+        typer.Option(min=0, max=LAST_SEED, help="Of the first picture, then +1. (default: random)"),
     ] = None,
     relay_steps: Annotated[
         int | None, typer.Option(help="Of each doubling. (default: the cascade's own)")
@@ -60,36 +61,35 @@ def upscale(
     low_memory: Annotated[
         bool, typer.Option("--low-memory", help="One network at a time, pictures in tiles.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("pictures"),
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
 ) -> None:
-    """Make a picture larger and finer."""
+    """Make pictures larger and finer."""
     from relay_diffusion.models.folder import fast_sibling
-    from relay_diffusion.pipelines.metadata import read_record, save_picture
+    from relay_diffusion.pipelines.metadata import Upscaling, UsedImage, save_picture
     from relay_diffusion.pipelines.outputs import PictureFolder
     from relay_diffusion.pipelines.pictures import check_pixels, open_picture
+    from relay_diffusion.pipelines.prompting import NEGATIVE_ALONE
 
     if fast:
         model = fast_sibling(model)
-    picture = open_picture(image)
-    check_pixels(picture.height << times, picture.width << times)
-    if prompt is None:
-        record = read_record(image) or {}
-        prompt = record.get("expanded_prompt") or record.get("prompt")
+    pictures = [open_picture(path) for path in images]
+    for picture in pictures:
+        check_pixels(picture.height << times, picture.width << times)
+    read = [prompt or prompt_in(path) for path in images]
+    if negative and not all(read):
+        raise RelayError(NEGATIVE_ALONE)
+    first = first_seed(seed, len(images), f"{len(images)} pictures")
     adapters = open_adapters(lora)
     folder = PictureFolder(out)
 
     import torch
-    from torch import Tensor
 
     from relay_diffusion.pipelines.devices import pick_device, pick_dtype
     from relay_diffusion.pipelines.opening import open_cascade, open_with_texts
     from relay_diffusion.pipelines.outline import outline
-    from relay_diffusion.pipelines.prompting import NEGATIVE_ALONE
     from relay_diffusion.pipelines.settings import resolve_settings
 
     where = pick_device(device)
-    if negative and not prompt:
-        raise RelayError(NEGATIVE_ALONE)
     cascade = outline(model)
     sampling = resolve_settings(
         cascade.config,
@@ -101,46 +101,54 @@ def upscale(
         relay_start=strength,
     )
     how = (model, where, pick_dtype(dtype, where), low_memory, adapters)
-    embeds: Tensor | None
-    negative_embeds: Tensor | None
-    if prompt:
-        pipe, texts = open_with_texts([prompt], negative, *how)
-        embeds, negative_embeds = next(texts)
+    texts = list(dict.fromkeys(text for text in read if text))
+    embeds: dict[str | None, Any] = {None: (None, None)}
+    if texts:
+        pipe, encoded = open_with_texts(texts, negative, *how)
+        embeds |= zip(texts, encoded, strict=True)
     else:
         pipe = open_cascade(*how, text_encoder=None, tokenizer=None)
-        embeds, negative_embeds = None, None
-    seed = secrets.randbelow(10**6) if seed is None else seed
-    larger = pipe.upscale(
-        picture,
-        prompt_embeds=embeds,
-        negative_prompt_embeds=negative_embeds,
-        num_relay_steps=sampling.num_relay_steps,
-        strength=strength,
-        times=times,
-        guidance_scale=sampling.relay_guidance_scale,
-        solver=sampling.solver,
-        eta=sampling.eta,
-        generator=[torch.Generator().manual_seed(seed)],
-    ).images[0]
-    record = {
-        "upscaled": image.name,
-        "prompt": prompt,
-        "negative_prompt": negative if "relay" not in cascade.distilled else None,
-        "times": times,
-        "strength": strength or list(sampling.relay_start),
-        "model": model,
-        "seed": seed,
-        "num_relay_steps": sampling.num_relay_steps,
-        "guidance_scale": sampling.relay_guidance_scale,
-        "solver": sampling.solver,
-        "eta": sampling.eta,
-        "dtype": str(pipe.relay_unet.dtype).removeprefix("torch."),
-        "low_memory": low_memory,
-        "version": __version__,
-        "adapters": [asdict(one) for one in used(adapters)],
-    }
-    told = {**record, "adapters": ", ".join(map(str, used(adapters))) or None}
-    readable = ", ".join(f"{name}: {value}" for name, value in told.items() if value is not None)
-    with folder.next(image.stem, f"x{2**times} seed {seed}") as path:
-        save_picture(larger, path, record, readable)
-    typer.echo(path)
+    for index, (source, picture, text) in enumerate(zip(images, pictures, read, strict=True)):
+        text_embeds, negative_embeds = embeds[text]
+        larger = pipe.upscale(
+            picture,
+            prompt_embeds=text_embeds,
+            negative_prompt_embeds=negative_embeds,
+            num_relay_steps=sampling.num_relay_steps,
+            strength=strength,
+            times=times,
+            guidance_scale=sampling.relay_guidance_scale,
+            solver=sampling.solver,
+            eta=sampling.eta,
+            generator=[torch.Generator().manual_seed(first + index)],
+        ).images[0]
+        made = Upscaling(
+            upscaled=UsedImage(source.name, sha256_of(source)),
+            prompt=text,
+            negative_prompt=negative if "relay" not in cascade.distilled else None,
+            times=times,
+            strength=strength or list(sampling.relay_start),
+            model=model,
+            seed=first + index,
+            width=larger.width,
+            height=larger.height,
+            num_relay_steps=sampling.num_relay_steps,
+            guidance_scale=sampling.relay_guidance_scale,
+            solver=sampling.solver,
+            eta=sampling.eta,
+            dtype=str(pipe.relay_unet.dtype).removeprefix("torch."),
+            low_memory=low_memory,
+            version=__version__,
+            adapters=used(adapters),
+        )
+        with folder.next(source.stem, f"x{2**times} seed {made.seed}") as path:
+            save_picture(larger, path, asdict(made), made.to_text())
+        typer.echo(path)
+
+
+def prompt_in(path: Path) -> str | None:
+    """What a picture that ``relay`` made was made of; None of another one."""
+    from relay_diffusion.pipelines.metadata import read_record
+
+    record = read_record(path) or {}
+    return record.get("expanded_prompt") or record.get("prompt")

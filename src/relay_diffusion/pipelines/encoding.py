@@ -85,7 +85,9 @@ class PromptEncoding(DiffusionPipeline):
         for prompt in prompts:
             for line in remarks_on(prompt, self.tokenizer, max_tokens, known_words, kind):
                 warn_once(line)
-        return encode_prompts(self.text_encoder, self.tokenizer, prompts, max_tokens, device)
+        texts = list(dict.fromkeys(prompts))  # a negative prompt, say, is that of all pictures
+        embeds = encode_prompts(self.text_encoder, self.tokenizer, texts, max_tokens, device)
+        return embeds[[texts.index(prompt) for prompt in prompts]]
 
     def expander_for(
         self, expand: bool | str | Expander | None, model: str | None = None

@@ -94,10 +94,7 @@ class Parameters:
         lines = [self.prompt]
         if self.expanded_prompt:
             lines.append(f"Expanded prompt: {self.expanded_prompt}")
-        if self.negative_prompt:
-            lines.append(f"Negative prompt: {self.negative_prompt}")
-        if self.adapters:
-            lines.append(f"Adapters: {', '.join(map(str, self.adapters))}")
+        lines += _negative_and_adapters(self)
         if self.image:
             lines.append(f"Image: {self.image}, Denoising strength: {self.strength:g}")
         scale = f"CFG scale: {self.guidance_scale:g}"
@@ -106,10 +103,65 @@ class Parameters:
         lines.append(
             f"Steps: {self.num_inference_steps}, Relay steps: {self.num_relay_steps}, "
             f"Sampler: {self.solver}, Eta: {self.eta:g}, {scale}, "
-            f"Seed: {self.seed}, Size: {self.width}x{self.height}, Model: {self.model}, "
-            f"Version: relay-diffusion {self.version}"
+            f"{_identity(self)}"
         )
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Upscaling:
+    """How ``relay upscale`` made a picture.
+
+    Attributes:
+        upscaled: the picture that it was made of, without the folder where that lay.
+        times: doublings.
+        strength: start level of all doublings, or of each, the last one repeated.
+        seed, dtype, version: as of ``Parameters``; the others are those of ``upscale``.
+    """
+
+    upscaled: UsedImage
+    prompt: str | None
+    negative_prompt: str | None
+    times: int
+    strength: float | list[float]
+    model: str
+    seed: int
+    width: int
+    height: int
+    num_relay_steps: int
+    guidance_scale: float
+    solver: str
+    eta: float
+    dtype: str
+    low_memory: bool
+    version: str
+    adapters: tuple[UsedAdapter, ...] = ()
+
+    def to_text(self) -> str:
+        """In the form of ``Parameters.to_text``."""
+        starts = self.strength if isinstance(self.strength, list) else [self.strength]
+        levels = " ".join(f"{start:g}" for start in starts)
+        lines = [self.prompt or "", *_negative_and_adapters(self)]
+        lines.append(
+            f"Upscaled: {self.upscaled}, Doublings: {self.times}, Start level: {levels}, "
+            f"Relay steps: {self.num_relay_steps}, Sampler: {self.solver}, Eta: {self.eta:g}, "
+            f"CFG scale: {self.guidance_scale:g}, {_identity(self)}"
+        )
+        return "\n".join(lines)
+
+
+def _negative_and_adapters(made: Parameters | Upscaling) -> list[str]:
+    lines = [f"Negative prompt: {made.negative_prompt}"] if made.negative_prompt else []
+    if made.adapters:
+        lines.append(f"Adapters: {', '.join(map(str, made.adapters))}")
+    return lines
+
+
+def _identity(made: Parameters | Upscaling) -> str:
+    return (
+        f"Seed: {made.seed}, Size: {made.width}x{made.height}, Model: {made.model}, "
+        f"Version: relay-diffusion {made.version}"
+    )
 
 
 def save_picture(image: Image.Image, path: Path, record: dict[str, Any], readable: str) -> None:
