@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from relay_diffusion.training.autoencoder import reconstruction_loss
@@ -40,3 +42,25 @@ def test_latents_that_do_not_shrink_with_their_picture_cost_only_under_equivaria
     assert loss_of(period=True, equivariance=0.0) == loss_of(period=False, equivariance=0.0) == 0
     assert loss_of(period=False, equivariance=0.5) < 1e-6
     assert loss_of(period=True, equivariance=0.5) > 0.1
+
+
+class Flat:
+    """Decodes to the picture that it was given, from latents of one number each, all of mean 2."""
+
+    def encode(self, x: Tensor) -> SimpleNamespace:
+        self.x = x
+        moments = torch.zeros(len(x), 2, x.shape[2], x.shape[3])
+        moments[:, 0] = 2
+        return SimpleNamespace(latent_dist=DiagonalGaussianDistribution(moments))
+
+    def decode(self, z: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(sample=self.x)
+
+
+@pytest.mark.parametrize("side", [8, 16])
+def test_the_divergence_weighs_as_much_at_every_size(side: int) -> None:
+    settings = AutoencoderObjective(equivariance=0.0, kl=0.1)
+    draws = Draws.of_batch(0, "test", 0, 2)
+    loss = reconstruction_loss(Flat(), torch.ones(2, 3, side, side), draws, settings)
+    # Of a latent for each pixel, a third of the numbers of x: (2^2 + 1 - 1 - log 1) / 2 = 2.
+    torch.testing.assert_close(loss, torch.full((2,), 0.1 * 2 / 3))

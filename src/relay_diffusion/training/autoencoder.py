@@ -105,10 +105,11 @@ def reconstruction_loss(
         R(x', x) = |x' - x| + gradient (|d_h x' - d_h x| + |d_w x' - d_w x|)
         loss = R(x', x) + equivariance R(decode(half z'), half x) + kl KL
 
-    each |.| a mean over the sample, d_h and d_w differences of neighbouring pixels, half the mean
-    of 2x2. The noise makes the decoder bear the small errors of a diffusion model; it is relative
-    to the sample's own latents, so that it cannot be escaped by scaling them up. With equivariance
-    (EQ-VAE, arXiv:2502.09509) latents of half the size decode to the picture of half the size.
+    each |.| and the KL a mean over the numbers of x (arXiv:2112.10752, whose weight is 1e-6, sums
+    both), d_h and d_w differences of neighbouring pixels, half the mean of 2x2. The noise makes the
+    decoder bear the small errors of a diffusion model; it is relative to the sample's own latents,
+    so that it cannot be escaped by scaling them up. With equivariance (EQ-VAE, arXiv:2502.09509)
+    latents of half the size decode to the picture of half the size.
 
     Args: x (B, 3, H, W) in [-1, 1].
     Returns: (B,) float32.
@@ -117,7 +118,7 @@ def reconstruction_loss(
     if hasattr(encoded, "latent_dist"):
         posterior = encoded.latent_dist
         z = posterior.mean + posterior.std * draws.normal("posterior", *posterior.mean.shape[1:])
-        divergence = settings.kl * posterior.kl().float()
+        divergence = settings.kl * posterior.kl().float() / x[0].numel()
     else:
         z = encoded.latent
         divergence = torch.zeros(len(x), device=x.device)

@@ -103,7 +103,7 @@ def objective_of(
         objective,
         trained={"unet": networks.unet},
         export=export,
-        fixed={},
+        export_once={},
         frozen={"text_encoder": networks.text_encoder},
     )
 

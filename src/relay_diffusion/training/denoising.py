@@ -60,11 +60,11 @@ def base(
     def preview() -> tuple[Tensor, int]:
         return preview_base(recipe, networks, denoiser, source, device)
 
-    fixed = {"text_encoder": text_encoder} if text_is_fixed(recipe) else {}
+    export_once = {"text_encoder": text_encoder} if text_is_fixed(recipe) else {}
 
     def export(folder: Path) -> None:
         save_half(unet, folder / "base_unet")
-        if not fixed:
+        if not export_once:
             save_half(text_encoder, folder / "text_encoder")
         if not distributed.is_main():
             return
@@ -79,7 +79,7 @@ def base(
         validate=validate,
         preview=preview,
         levels=lambda draws: draw_t(draws, schedule.num_train_steps),
-        fixed=fixed,
+        export_once=export_once,
     )
 
 

@@ -54,7 +54,7 @@ class Export:
             distributed.insist_on_no_failure()
             self.objective.export(new)
             if self._placed:  # of gigabytes that stay as they are, one copy is enough
-                for name in self.objective.fixed:
+                for name in self.objective.export_once:
                     link_folder(self.folder / name, new / name)
             else:
                 self._save_fixed(new)
@@ -79,5 +79,5 @@ class Export:
         return distributed.failure()
 
     def _save_fixed(self, folder: Path) -> None:
-        for name, module in self.objective.fixed.items():
+        for name, module in self.objective.export_once.items():
             save_half(module, folder / name)

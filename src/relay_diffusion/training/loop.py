@@ -63,7 +63,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
         {**modules, **objective.frozen},
         device,
         bfloat16=run.dtype == "bfloat16",
-        frozen={*objective.frozen, *objective.fixed},
+        frozen={*objective.frozen, *objective.export_once},
         replicas=run.replicas,
     )
     optimizer = build_optimizer(modules, recipe.optimizer)

@@ -24,8 +24,8 @@ class Objective:
             exactly these samples, so a batch may be split at will.
         export: writes what a cascade has of them, half precision, into a folder; every process
             calls it, and the main one writes.
-        fixed: modules that belong to what is exported and do not change in a run, by the name of
-            their folder.
+        export_once: modules that belong to what is exported and do not change in a run, by the
+            name of their folder: later exports of the run link to the files of the first.
         frozen: modules that the loss computes with and that stay as they are, by a name; too large
             to be whole in every process, so they are shared out as what learns is.
         validate: -> named figures, on held-out data with fixed noise.
@@ -45,6 +45,6 @@ class Objective:
     validate: Callable[[], dict[str, float]]
     preview: Callable[[], tuple[Tensor, int]] | None = None
     levels: Callable[[Draws], Tensor] | None = None
-    fixed: Mapping[str, nn.Module] = field(default_factory=dict)
+    export_once: Mapping[str, nn.Module] = field(default_factory=dict)
     frozen: Mapping[str, nn.Module] = field(default_factory=dict)
     own_losses: bool = False

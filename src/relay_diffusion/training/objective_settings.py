@@ -25,7 +25,8 @@ class AutoencoderObjective:
         gradient: weight of the L1 distance of finite differences, which keeps edges sharp.
         latent_noise: normal noise on the latents that are decoded, times their root mean square.
         equivariance: weight of the same distances at half the size, of halved latents.
-        kl: weight of the divergence from a normal distribution, of an ``AutoencoderKL``.
+        kl: weight of the divergence from a normal distribution, of an ``AutoencoderKL``; of
+            means, like the distances.
         decoder_only: the encoder stays as it is, and with it every latent that other networks were
             trained on.
     """
