@@ -42,8 +42,11 @@ def chat_model(folder: Path, template: str | None = TEMPLATE) -> Path:
     return folder
 
 
-def test_a_local_model_answers_the_same_to_the_same(tmp_path: Path) -> None:
-    expander = ChatModelExpander(str(chat_model(tmp_path)), device="cpu", max_new_tokens=12)
+def test_a_local_model_answers_the_same_to_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay_diffusion.pipelines.prompts.chat_model.MAX_NEW_TOKENS", 12)
+    expander = ChatModelExpander(str(chat_model(tmp_path)), device="cpu")
     state = torch.get_rng_state()
     once = expander.expand("a red fox", 5)
     assert once == expander.expand("a red fox", 5)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
+from relay_diffusion.pipelines.prompts import endpoint
 from relay_diffusion.pipelines.prompts.endpoint import EndpointExpander
 from relay_diffusion.pipelines.prompts.expander import ExpansionError
 from relay_diffusion.pipelines.prompts.instructions import messages
@@ -21,8 +21,13 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def expander(server: Server, **options: Any) -> EndpointExpander:
-    return EndpointExpander("m", server.url, **{"retries": 0, "api_key": "k", **options})
+@pytest.fixture(autouse=True)
+def _asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "RETRIES", 0)
+
+
+def expander(server: Server) -> EndpointExpander:
+    return EndpointExpander("m", server.url, "k")
 
 
 def test_the_endpoint_is_asked_as_the_paper_asks(server: Server) -> None:
@@ -34,9 +39,12 @@ def test_the_endpoint_is_asked_as_the_paper_asks(server: Server) -> None:
     assert server.keys == ["Bearer k"]
 
 
-def test_a_server_that_fails_for_a_moment_is_asked_again(server: Server) -> None:
+def test_a_server_that_fails_for_a_moment_is_asked_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "RETRIES", 1)
     server.replies = [(500, "busy"), (200, ANSWER)]
-    assert expander(server, retries=1).expand("a red fox", 0) == ANSWER
+    assert expander(server).expand("a red fox", 0) == ANSWER
 
 
 def test_a_model_without_sampling_options_is_asked_without(server: Server) -> None:
@@ -67,7 +75,7 @@ def test_an_endpoint_that_is_down_is_a_failure(server: Server) -> None:
     server.shutdown()
     server.server_close()
     with pytest.raises(ExpansionError, match="m did not answer: Connection error"):
-        expander(server, timeout=5.0).expand("a red fox", 0)
+        expander(server).expand("a red fox", 0)
 
 
 def test_without_the_package_it_says_what_to_install(

@@ -34,15 +34,15 @@ Answers = Mapping[str, float]
 Read = Sequence[Sequence[Verdict]]
 
 
-def alignment(prompts: Sequence[Prompt], read: Read, seed: int = 0) -> dict[str, Score]:
+def alignment(prompts: Sequence[Prompt], read: Read) -> dict[str, Score]:
     """Scores by question (see ``judge.agreement``), and of "facts" and "everything"; ``read[i]``
     are the verdicts on the pictures of prompt i. Prompts without facts are left out."""
-    return scores_of(sums_by_question(prompts, read), seed)
+    return scores_of(sums_by_question(prompts, read))
 
 
-def alignment_by_task(prompts: Sequence[Prompt], read: Read, seed: int = 0) -> dict[str, Score]:
+def alignment_by_task(prompts: Sequence[Prompt], read: Read) -> dict[str, Score]:
     """Scores by the tasks of ``TASK_QUESTIONS``, each over the prompts that pose it."""
-    return scores_of(sums_by_task(prompts, read), seed)
+    return scores_of(sums_by_task(prompts, read))
 
 
 def sums_by_question(prompts: Sequence[Prompt], read: Read) -> dict[str, Sums]:

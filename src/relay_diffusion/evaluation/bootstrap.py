@@ -55,9 +55,9 @@ class Difference:
     word: str
 
 
-def scores_of(sums: Mapping[str, Sums], seed: int = 0) -> dict[str, Score]:
+def scores_of(sums: Mapping[str, Sums]) -> dict[str, Score]:
     """``score`` of each name, in the order of the alphabet."""
-    return {name: score(list(sums[name].values()), seed) for name in sorted(sums)}
+    return {name: score(list(sums[name].values())) for name in sorted(sums)}
 
 
 def score(by_prompt: Sequence[tuple[float, int]], seed: int = 0) -> Score:

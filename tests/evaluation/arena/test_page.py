@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from relay_diffusion.evaluation.arena import app
+from relay_diffusion.evaluation.arena.votes import VoteStore
+from tests.evaluation.arena.making import some_pairs
 
 BROWSER = r"""
 const elements = new Map(), heard = new Map(), votes = [], broken = "bad";
@@ -103,6 +107,13 @@ def test_the_rater_goes_on_to_the_next_pair(said: list[dict[str, Any]]) -> None:
         assert state["votes"] == votes
 
 
-def test_the_page_says_which_picture() -> None:
-    page = (Path(app.__file__).parent / "templates" / "rate.html").read_text(encoding="utf-8")
-    assert "picture cannot be shown" in page and 'id="pass"' in page
+def test_the_page_has_what_the_script_works_on(tmp_path: Path) -> None:
+    """The stand-in has whatever is asked for, so that it would not show."""
+    store = VoteStore(tmp_path / "votes.sqlite")
+    client = TestClient(app.create_app(some_pairs(tmp_path, prompts=["a fox"]), store))
+    client.post("/name", data={"name": "Anna"})
+    page = client.get("/").text
+    script = client.get("/static/arena.js").text
+    ids = set(re.findall(r'(?:\$|getElementById)\("(\w+)"\)', script))
+    assert {"pass", "prompt", "state"} <= ids <= set(re.findall(r'id="(\w+)"', page))
+    assert page.count("This picture cannot be shown") == page.count('class="unseen"') == 2

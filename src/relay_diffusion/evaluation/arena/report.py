@@ -60,7 +60,7 @@ class Report:
     left: Tally
 
 
-def make_report(store: VoteStore, seed: int = 0) -> Report:
+def make_report(store: VoteStore) -> Report:
     """Raises: RelayError if there is no vote."""
     votes = store.votes()
     if not votes:
@@ -71,7 +71,7 @@ def make_report(store: VoteStore, seed: int = 0) -> Report:
     for a, b in combinations(models, 2):
         met = [vote for vote in votes if set(vote.models) == {a, b}]
         if met:
-            meetings.append(_meeting(met, a, b, seed))
+            meetings.append(_meeting(met, a, b))
     decided = [vote.left == vote.winner for vote in votes if vote.winner is not None]
     return Report(
         num_votes=len(votes),
@@ -92,7 +92,7 @@ def _ranking(votes: Sequence[Vote], models: Sequence[str]) -> Ranking:
     }
 
 
-def _meeting(votes: Sequence[Vote], a: str, b: str, seed: int) -> Meeting:
+def _meeting(votes: Sequence[Vote], a: str, b: str) -> Meeting:
     prompts = {
         question: by_prompt([vote for vote in votes if vote.question == question], a)
         for question in QUESTIONS
@@ -101,11 +101,9 @@ def _meeting(votes: Sequence[Vote], a: str, b: str, seed: int) -> Meeting:
         a=a,
         b=b,
         num_pairs=len({vote.pair for vote in votes}),
-        win_rate=win_rate(list(by_prompt(votes, a).values()), seed),
+        win_rate=win_rate(list(by_prompt(votes, a).values())),
         tallies={question: tally(_on(votes, question), a) for question in QUESTIONS},
-        rates={
-            question: win_rate(list(prompts[question].values()), seed) for question in QUESTIONS
-        },
+        rates={question: win_rate(list(prompts[question].values())) for question in QUESTIONS},
         prompts={
             prompt: {question: prompts[question].get(prompt, Tally()) for question in QUESTIONS}
             for prompt in dict.fromkeys(vote.prompt for vote in votes)

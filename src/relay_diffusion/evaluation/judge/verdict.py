@@ -41,12 +41,12 @@ class Verdict:
     style: str
 
 
-def verdicts(reading: Reading, answers: Answers, threshold: float = THRESHOLD) -> list[Verdict]:
+def verdicts(reading: Reading, answers: Answers) -> list[Verdict]:
     """Peaks of the heat maps as things: a cell that is the highest of its 3x3 neighbours over all
-    subjects and above ``threshold`` is a thing of its likeliest subject."""
+    subjects and above :data:`THRESHOLD` is a thing of its likeliest subject."""
     belief = reading.heat.float().sigmoid()
     best, subject = belief.max(1)
-    peak = (best == F.max_pool2d(best[:, None], 3, 1, 1)[:, 0]) & (best >= threshold)
+    peak = (best == F.max_pool2d(best[:, None], 3, 1, 1)[:, 0]) & (best >= THRESHOLD)
     tint = reading.tint.argmax(1)
     background, style = reading.background.argmax(1), reading.style.argmax(1)
     result = []

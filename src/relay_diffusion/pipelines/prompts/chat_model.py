@@ -24,13 +24,10 @@ class ChatModelExpander:
     Args:
         model: a folder or a hub id; None: ``RELAY_EXPAND_MODEL``.
         device: as ``pick_device`` takes it.
-        max_new_tokens: of an answer.
     Raises: RelayError if no model is named.
     """
 
-    def __init__(
-        self, model: str | None = None, device: str = "auto", max_new_tokens: int = MAX_NEW_TOKENS
-    ) -> None:
+    def __init__(self, model: str | None = None, device: str = "auto") -> None:
         wanted = model or os.environ.get("RELAY_EXPAND_MODEL")
         if not wanted:
             raise RelayError(
@@ -38,7 +35,6 @@ class ChatModelExpander:
                 "hub id, or set RELAY_EXPAND_MODEL"
             )
         self.model: str = wanted
-        self.max_new_tokens = max_new_tokens
         self.device = device
         self._opened: tuple[Any, Any] | None = None
 
@@ -65,7 +61,7 @@ class ChatModelExpander:
             torch.manual_seed(seed)
             out = network.generate(
                 **told,
-                max_new_tokens=self.max_new_tokens,
+                max_new_tokens=MAX_NEW_TOKENS,
                 do_sample=True,
                 temperature=TEMPERATURE,
                 top_p=TOP_P,

@@ -14,15 +14,17 @@ from relay_diffusion.pipelines.prompts.instructions import (
     messages,
 )
 
+TIMEOUT = 60.0
+"""Seconds for one try."""
+RETRIES = 2
+"""Further tries where the network or the server fails."""
+
 
 class EndpointExpander:
     """Asks a chat model behind an HTTP endpoint.
 
     Model, address and key that are None come from the environment, see :class:`Hosted`.
 
-    Args:
-        timeout: seconds for one try.
-        retries: further tries where the network or the server fails.
     Raises: RelayError if no model is named, or OpenAI's own server without a key.
     """
 
@@ -31,14 +33,11 @@ class EndpointExpander:
         model: str | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
-        timeout: float = 60.0,
-        retries: int = 2,
     ) -> None:
         self._hosted = Hosted.named(
             "EXPAND", "to expand prompts with", "--expander-model", model, base_url, api_key
         )
         self.model, self.base_url = self._hosted.model, self._hosted.base_url
-        self._timeout, self._retries = timeout, retries
         self._client: Any = None
 
     def check(self) -> None:
@@ -58,8 +57,8 @@ class EndpointExpander:
             self._client = openai.OpenAI(
                 base_url=self.base_url,
                 api_key=self._hosted.key,
-                timeout=self._timeout,
-                max_retries=self._retries,
+                timeout=TIMEOUT,
+                max_retries=RETRIES,
             )
         sampling: dict[str, Any] = {
             "temperature": TEMPERATURE,
