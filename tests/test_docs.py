@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay_diffusion import cli
+from relay_diffusion import cli, diffusion
 from relay_diffusion.cli.train import objectives
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.recipe import read_recipe
@@ -85,6 +85,15 @@ def test_a_link_leads_to_a_file_and_its_heading(path: Path) -> None:
         assert target.exists(), link
         if heading:
             assert heading in headings(target), link
+
+
+def test_the_page_on_the_mathematics_names_all_that_is_computed_and_its_sources() -> None:
+    page = (ROOT / "docs" / "math.md").read_text(encoding="utf-8")
+    names = [name for name in diffusion.__all__ if name[0].islower()]
+    assert [name for name in names if not re.search(rf"`{name}\b", page)] == []
+    files = (ROOT / "src" / "relay_diffusion" / "diffusion").glob("*.py")
+    cited = re.findall(r"arXiv:(\d{4}\.\d{5})", "".join(map(Path.read_text, files)))
+    assert [number for number in cited if number not in page] == []
 
 
 def headings(path: Path) -> set[str]:

@@ -1,6 +1,6 @@
 """The mathematics of relay diffusion: pure functions on tensors, importing nothing but torch.
 
-docs/math.md derives what is here.
+docs/math.md derives what is here, docs/distillation.md the loss of matching.
 """
 
 from relay_diffusion.diffusion.distill import (
