@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.attaching import check_adapter
 from relay_diffusion.models.lora import read_adapter
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
@@ -160,6 +161,26 @@ def test_an_adapter_names_the_cascade_of_the_hub(tmp_path: Path) -> None:
         pipe.config["_name_or_path"] = folder
         pipe.save_lora_adapter(tmp_path)
         assert read_adapter(tmp_path).cascade == name
+
+
+class Packed(nn.Linear):
+    """Two weights of four bits in a byte, as bitsandbytes has them."""
+
+    def __init__(self, of: nn.Linear) -> None:
+        super().__init__(of.in_features, of.out_features, bias=False)
+        packed = torch.zeros(of.weight.numel() // 2, 1, dtype=torch.uint8)
+        self.weight = nn.Parameter(packed, requires_grad=False)
+
+
+def test_a_network_of_four_bits_takes_adapters(saved: Path) -> None:
+    unet = tiny_cascade().relay_unet
+    layers = [name for name, layer in unet.named_modules() if isinstance(layer, nn.Linear)]
+    for name in layers:
+        unet.set_submodule(name, Packed(unet.get_submodule(name)))
+    check_adapter(unet, "relay_unet", read_adapter(saved), "default")
+    wider = tiny_cascade({"block_out_channels": (8, 24)}).relay_unet
+    with pytest.raises(RelayError, match=r"lora_A is 2x16 where 2x24 is wanted"):
+        check_adapter(wider, "relay_unet", read_adapter(saved), "default")
 
 
 def test_a_cascade_is_not_saved_with_adapters_in_it(tmp_path: Path) -> None:

@@ -23,6 +23,12 @@ def check_adapter(unet: Any, part: str, adapter: Adapter, adapter_name: str) -> 
             f"{part} has an adapter named {adapter_name!r} already: give this one another "
             "adapter_name"
         )
+    if is_dora(adapter, part):
+        insist_on_weights(unet, f"{adapter.path}, a DoRA,")
+    _check_fit(unet, part, adapter)
+
+
+def _check_fit(unet: Any, part: str, adapter: Adapter) -> None:
     layers: dict[str, nn.Module] = dict(unet.named_modules())
     origin = f", which was trained on {adapter.cascade}," if adapter.cascade else ""
     refusal = f"{adapter.path}{origin} does not fit the {part} of this cascade"
@@ -31,16 +37,13 @@ def check_adapter(unet: Any, part: str, adapter: Adapter, adapter_name: str) -> 
         name, _, kind = key.removesuffix(".weight").rpartition(".lora_")
         held.setdefault(name or key, {})[kind] = tensor
     dora = is_dora(adapter, part)
-    if dora:
-        insist_on_weights(unet, f"{adapter.path}, a DoRA,")
     for name, kinds in held.items():
-        layer = layers.get(name)
-        weight = getattr(getattr(layer, "base_layer", layer), "weight", None)
-        if weight is None:
+        shape = _shape_of_weight(layers.get(name))
+        if shape is None:
             raise RelayError(f"{refusal}, which has no {name}")
         if kinds.keys() != ({"A", "B", "magnitude_vector"} if dora else {"A", "B"}):
             raise RelayError(f"{refusal}: {name} has {', '.join(sorted(kinds))} in it")
-        num_out, *others = weight.shape
+        num_out, *others = shape
         rank = len(kinds["A"])
         shapes = {"A": (rank, *others), "B": (num_out, rank, *[1] * len(others[1:]))}
         for kind, wanted in shapes.items():
@@ -49,6 +52,15 @@ def check_adapter(unet: Any, part: str, adapter: Adapter, adapter_name: str) -> 
                 raise RelayError(f"{refusal}: {name}.lora_{kind} is {shape}")
         if dora and kinds["magnitude_vector"].numel() != num_out:
             raise RelayError(f"{refusal}: {name} has {num_out} outputs, its magnitudes are others")
+
+
+def _shape_of_weight(layer: nn.Module | None) -> tuple[int, ...] | None:
+    """Of a layer, or of the one that peft wraps; None if it has no weight."""
+    own = getattr(layer, "base_layer", layer)
+    if isinstance(own, nn.Linear):  # whose weight has another shape where it is quantised
+        return own.out_features, own.in_features
+    weight = getattr(own, "weight", None)
+    return None if weight is None else tuple(weight.shape)
 
 
 @torch.no_grad()
@@ -152,8 +164,9 @@ def _scale(layer: Any, adapter_name: str, scale: float) -> None:
     """
     if scale == 1:
         return
-    up = layer.lora_B[adapter_name].weight
-    dora, weight = layer.lora_magnitude_vector[adapter_name], layer.get_base_layer().weight
+    dequantised = import_peft().utils.integrations.dequantize_module_weight
+    weight, up = dequantised(layer.get_base_layer()), layer.lora_B[adapter_name].weight
+    dora = layer.lora_magnitude_vector[adapter_name]
 
     def norm() -> Tensor:
         length: Tensor = dora.get_weight_norm(weight, layer.get_delta_weight(adapter_name), 1.0)
