@@ -2,6 +2,7 @@
 
 torchrun --nproc-per-node N distributed_run.py KIND OUT STEPS [resume] [half] [compiled] [parts]
     [full-disk] [replicas] [cascade=FOLDER] [rank=FOLDER] [redraw=FOLDER] [distil=FOLDER]
+    [match=FOLDER]
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ def recipe_of(kind: str, out: Path, steps: int, *rest: str):  # type: ignore[no-
             return replace(recipe, lora=None, model=replace(recipe.model, rank=2))
         if what == "redraw":
             return redrawing_recipe(Path(folder), out, steps)
-        if what == "distil":
-            return distilling_recipe(Path(folder), out, steps)
+        if what in ("distil", "match"):
+            loss = "matching" if what == "match" else "regression"
+            return distilling_recipe(Path(folder), out, steps, loss)
     if "full-disk" in rest:
         return tiny_recipe(kind, out, run={"steps": steps}, checkpoint={"every": 1})
     # The gradient of the autoencoder's L1 loss is a sign, which the last bit of a sum can turn
@@ -78,10 +80,9 @@ def redrawing_recipe(cascade: Path, out: Path, steps: int) -> Recipe:
     )
 
 
-def distilling_recipe(cascade: Path, out: Path, steps: int) -> DistillRecipe:
-    recipe = recipe_for(
-        cascade, stage="relay", start=300, rounds=[{"num_steps": 2, "steps": steps}]
-    )
+def distilling_recipe(cascade: Path, out: Path, steps: int, loss: str) -> DistillRecipe:
+    rounds = [{"num_steps": 2, "steps": steps, "loss": loss}]
+    recipe = recipe_for(cascade, stage="relay", start=300, rounds=rounds)
     run = replace(recipe.run, name="relay", out=str(out), log_every=1)
     each = replace(recipe.validation, every=steps)
     (one,) = rounds_of(replace(recipe, run=run, validation=each))
