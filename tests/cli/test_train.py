@@ -49,6 +49,22 @@ def test_a_run_stops_by_the_clock_and_goes_on(
     assert (export / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns == before
 
 
+def test_of_two_time_limits_the_shorter_counts(recipe: Path) -> None:
+    short = ["--set", "run.max_minutes=0.00001"]
+    assert main(["train", str(recipe), "--minutes", "10", *short]) == 0
+    (stopped,) = checkpoints(recipe)
+    assert stopped < "step-00000040"
+
+
+def test_a_recipe_is_described_by_one_of_several_processes(
+    recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rank, told in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        assert main(["train", str(recipe), "--dry-run"]) == 0
+        assert bool(capsys.readouterr().out) == told
+
+
 def test_a_folder_with_a_run_is_not_begun_anew(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,7 +38,12 @@ def train(
         float, typer.Option(min=0, help="Save and stop after so long, all recipes together.")
     ] = 0.0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved recipe and sizes, make nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the resolved recipe and sizes, make nothing; a cascade named by its hub id "
+            "is downloaded all the same.",
+        ),
     ] = False,
     keys: Annotated[
         bool,
@@ -75,9 +80,10 @@ def train(
             if minutes:
                 # At least a step is made, so that a series cannot stand still.
                 left = max(minutes - (time.monotonic() - begun) / 60, 1e-3)
-                recipe = replace(recipe, run=replace(recipe.run, max_minutes=left))
+                own = recipe.run.max_minutes or left
+                recipe = replace(recipe, run=replace(recipe.run, max_minutes=min(left, own)))
             if dry_run:
-                typer.echo(summary(recipe))
+                say(summary(recipe))
                 continue
             whole_run = run(recipe, resume, make=maker(recipe))
             if whole_run:
