@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from tiny_distilling import recipe_for, teacher
-from tiny_training import CPU, Squares
+from tiny_training import CPU, UNET, Squares
 
 from relay_diffusion.diffusion import NoiseSchedule
 from relay_diffusion.errors import RelayError
@@ -25,6 +25,7 @@ from relay_diffusion.training.loop import train
 from relay_diffusion.training.low_rank import plain
 from relay_diffusion.training.networks import (
     build_unet,
+    save_half,
 )
 from relay_diffusion.training.rounds import rounds_of
 from relay_diffusion.training.run import summary
@@ -154,6 +155,7 @@ def test_consistency_takes_one_round(teacher: Path, stage: str) -> None:
             {"rounds": [{"num_steps": 256, "steps": 1}], "stage": "relay", "start": 300},
             "the teacher would take 512 steps, of 300 that there are",
         ),
+        ({"through_vae": 0.9}, 'through_vae has an effect only with objective.stage = "relay"'),
         ({"start": 0.5}, "start is 0.5, must be 1 to 1000, or 0 for the teacher's"),
         ({"rank": -1}, "rank is -1, must be above 0, or 0 for all weights"),
     ],
@@ -280,6 +282,21 @@ def test_a_student_teaches_what_it_has_learned(
         return
     with pytest.raises(RelayError, match=message):
         next(rounds_of(recipe))
+
+
+def test_what_a_round_decides_itself_is_not_set_beside_it(teacher: Path) -> None:
+    recipe = recipe_for(teacher)
+    scales = replace(recipe.optimizer, scales={"critic": 2.0})
+    with pytest.raises(RelayError, match=r"optimizer.scales.critic has no effect, critic_lr of"):
+        next(rounds_of(replace(recipe, optimizer=scales)))
+    unet = build_unet({**UNET, "time_cond_proj_dim": 32}, 4, 16)
+    save_half(unet, teacher.parent / "told")
+    shutil.rmtree(teacher / "base_unet")
+    shutil.move(teacher.parent / "told", teacher / "base_unet")
+    for width in (32, 64):
+        assert next(rounds_of(recipe_for(teacher, guidance_width=width)))
+    with pytest.raises(RelayError, match=r"guidance_width is 16, and .* by an embedding of 32"):
+        next(rounds_of(recipe_for(teacher, guidance_width=16)))
 
 
 def test_an_export_says_what_its_teacher_predicts(teacher: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_training import tiny_recipe
 
-from relay_diffusion.config import dump_toml
+from relay_diffusion.config import apply_overrides, dump_toml
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.ema import EmaSettings
 from relay_diffusion.training.objective_settings import RelayObjective
@@ -102,6 +102,39 @@ def test_what_is_wrong_is_named(override: str, message: str, file: Path) -> None
         read_recipe(file, ["model.cascade=starter", override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("objective", "overrides", "message"),
+    [
+        ("base", ["ema.decay=0.9"], 'ema.decay has an effect only with ema.kind = "fixed"'),
+        ("base", ["ema.kind=fixed", "ema.width=0.1"], "ema.width has an effect only with"),
+        ("base", ["optimizer.schedule=constant", "optimizer.final=0.1"], "optimizer.final has"),
+        ("base", ["validation.sizes=[64]"], "only with the objective autoencoder: leave it out"),
+        ("relay", ["preview.prompts=['a fox']"], "preview.prompts has an effect only with"),
+        ("autoencoder", ["preview.num_steps=5"], "preview.num_steps has an effect only with"),
+        ("text", ["data.workers=2"], "only with an objective that looks at pictures"),
+        ("text", ["data.views=[{size=64}]"], "data.views has an effect only with"),
+        (
+            "text",
+            ["objective.contrast=0.0", "objective.reading=1.0", "objective.temperature=0.1"],
+            "objective.temperature has an effect only with objective.contrast above 0",
+        ),
+    ],
+)
+def test_a_setting_without_effect_is_refused(
+    objective: str, overrides: list[str], message: str
+) -> None:
+    run = {"name": "r", "objective": objective, "steps": 10}
+    with pytest.raises(RelayError) as caught:
+        recipe_from_dict(apply_overrides({"run": run}, overrides))
+    assert message in str(caught.value)
+
+
+def test_a_setting_at_its_default_is_none_without_effect() -> None:
+    run = {"name": "r", "objective": "base", "steps": 10}
+    for kind in ("power", "fixed"):
+        recipe_from_dict({"run": run, "ema": {"kind": kind, "width": 0.05, "decay": 0.999}})
 
 
 def test_reuse_needs_views_of_one_side(file: Path) -> None:

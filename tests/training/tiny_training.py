@@ -103,11 +103,14 @@ def tiny_recipe(kind: str, out: Path, **changes: dict[str, Any]) -> Recipe:
         "data": {"batch_size": 4, "views": [{"size": 32}]},
         "model": {"vae": VAE},
         "optimizer": {"lr": 1e-3, "warmup": 2, "schedule": "constant"},
-        "validation": {"every": 0, "num_pictures": 4, "sizes": [32]},
-        "preview": {"every": 0, "num_pictures": 2, "num_steps": 2},
+        "validation": {"every": 0, "num_pictures": 4},
+        "preview": {"every": 0, "num_pictures": 2},
         "checkpoint": {"every": 2},
     }
-    if kind != "autoencoder":
+    if kind == "autoencoder":
+        tables["validation"]["sizes"] = [32]
+    else:
+        tables["preview"]["num_steps"] = 2
         tables["model"] |= {"text_encoder": TEXT_ENCODER, "unet": UNET, "max_tokens": 8}
     if kind == "concat":
         tables["model"]["unet"] = {**UNET, "in_channels": 8}

@@ -11,6 +11,7 @@ from relay_diffusion.config import apply_overrides, from_dict, load_extended
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.cascade import fill_from_cascade
 from relay_diffusion.training.data_settings import Data, at_least, within
+from relay_diffusion.training.effects import insist_on_effect
 from relay_diffusion.training.ema import EmaSettings
 from relay_diffusion.training.lora import LoraSettings
 from relay_diffusion.training.objective_settings import (
@@ -303,4 +304,6 @@ def recipe_from_dict(mapping: Mapping[str, Any], kinds: Kinds = RECIPES) -> Reci
     kind = run.get("objective") if isinstance(run, Mapping) else None
     if not isinstance(kind, str) or kind not in kinds:
         raise RelayError(f"run.objective is {kind!r}, allowed are {', '.join(kinds)}")
-    return from_dict(kinds[kind], fill_from_cascade(mapping))
+    recipe = from_dict(kinds[kind], fill_from_cascade(mapping))
+    insist_on_effect(recipe)
+    return recipe

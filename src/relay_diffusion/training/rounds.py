@@ -23,7 +23,11 @@ from relay_diffusion.training.objective_settings import (
     insist_on_pictures,
 )
 from relay_diffusion.training.recipe import Model, Recipe
-from relay_diffusion.training.teachers import insist_on_learned, start_of_teacher
+from relay_diffusion.training.teachers import (
+    insist_on_learned,
+    insist_on_width,
+    start_of_teacher,
+)
 
 Error = Callable[[Batch, Draws], tuple[Tensor, Tensor]]
 """(batch, draws) -> weighted loss of each sample and index of the student's step, each (B,)."""
@@ -197,8 +201,15 @@ def rounds_of(recipe: DistillRecipe) -> Iterator[DistillRecipe]:
         has another start than the recipe.
     """
     objective = recipe.objective
-    index, _ = read_cascade(resolve(objective.teacher), "objective.teacher")
+    folder = resolve(objective.teacher)
+    index, _ = read_cascade(folder, "objective.teacher")
     insist_on_learned(objective, index)
+    insist_on_width(objective, folder)
+    if "critic" in recipe.optimizer.scales:
+        raise RelayError(
+            "optimizer.scales.critic has no effect, critic_lr of a round says how fast its critic "
+            "learns: leave it out"
+        )
     if objective.stage == "relay":
         objective = replace(objective, start=start_of_teacher(objective, index))
     before, num_matched = "", 0

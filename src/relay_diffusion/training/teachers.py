@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.folder import relay_blur_of, relay_start_of
+from relay_diffusion.models.folder import (
+    part_folder,
+    read_json,
+    relay_blur_of,
+    relay_start_of,
+)
 
 if TYPE_CHECKING:
     from relay_diffusion.training.rounds import DistillObjective
@@ -33,6 +39,18 @@ def insist_on_learned(settings: DistillObjective, index: Mapping[str, Any]) -> N
         raise RelayError(
             f"objective.guidance is {[low, high]}, and the {stage} stage of {teacher} knows "
             f"{list(known)} only: stay within"
+        )
+
+
+def insist_on_width(settings: DistillObjective, folder: Path) -> None:
+    """Raises: RelayError for a width of the scale's embedding where the teacher in ``folder`` has
+    one, which its student keeps."""
+    unet = part_folder(folder, f"{settings.stage}_unet")
+    width = read_json(folder, unet / "config.json").get("time_cond_proj_dim")
+    if width is not None and settings.guidance_width not in (width, type(settings).guidance_width):
+        raise RelayError(
+            f"objective.guidance_width is {settings.guidance_width}, and {settings.teacher} is "
+            f"told the scale by an embedding of {width} already: leave it out"
         )
 
 
