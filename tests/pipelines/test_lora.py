@@ -223,11 +223,11 @@ def without(key: str) -> Change:
         (lambda held: {}, "it holds nothing"),
         (
             lambda held: {**held, f"{QUERY}.lora_A.weight": torch.ones(2, 99)},
-            r"to_q.lora_A is 2x99 where 2x16 is wanted",
+            r"to_q.lora_A 2x99 where 2x16 is wanted",
         ),
         (
             lambda held: {**held, f"{QUERY}.lora_B.weight": torch.ones(16, 3)},
-            r"to_q.lora_B is 16x3 where 16x2 is wanted",
+            r"to_q.lora_B 16x3 where 16x2 is wanted",
         ),
         (
             lambda held: {key.replace("mid_block", "middle"): held[key] for key in held},
@@ -237,7 +237,7 @@ def without(key: str) -> Change:
         (lambda held: {**held, "base_unet.conv_in.weight": torch.ones(1)}, "no conv_in.weight"),
         (
             lambda held: {**held, f"{RELAY_QUERY}.lora_A.weight": torch.ones(2, 99)},
-            r"the relay_unet of this cascade: .*to_q.lora_A is 2x99",
+            r"the relay_unet of this cascade; misfit: .*to_q.lora_A 2x99",
         ),
     ],
 )

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from relay_diffusion.errors import RelayError, first_line
+from relay_diffusion.models.fitting import unlike
 from relay_diffusion.models.lora import Adapter, import_peft
 
 
 def check_adapter(unet: Any, part: str, adapter: Adapter, adapter_name: str) -> None:
     """Raise RelayError if what an adapter has for ``part`` cannot be put into its UNet: one of that
-    name is there, others are fused, or tensors have no place in it, of which the first is named."""
+    name is there, others are fused, or tensors have no place in it, which are named."""
     import_peft()
     insist_on_unfused(unet, part)
     if adapter_name in getattr(unet, "peft_config", {}):
@@ -37,6 +38,8 @@ def _check_fit(unet: Any, part: str, adapter: Adapter) -> None:
         name, _, kind = key.removesuffix(".weight").rpartition(".lora_")
         held.setdefault(name or key, {})[kind] = tensor
     dora = is_dora(adapter, part)
+    found: dict[str, Sequence[int]] = {}
+    wanted: dict[str, Sequence[int]] = {}
     for name, kinds in held.items():
         shape = _shape_of_weight(layers.get(name))
         if shape is None:
@@ -46,12 +49,13 @@ def _check_fit(unet: Any, part: str, adapter: Adapter) -> None:
         num_out, *others = shape
         rank = len(kinds["A"])
         shapes = {"A": (rank, *others), "B": (num_out, rank, *[1] * len(others[1:]))}
-        for kind, wanted in shapes.items():
-            if kinds[kind].shape != wanted:
-                shape = f"{_shape(kinds[kind].shape)} where {_shape(wanted)} is wanted"
-                raise RelayError(f"{refusal}: {name}.lora_{kind} is {shape}")
+        found |= {f"{name}.lora_{kind}": kinds[kind].shape for kind in shapes}
+        wanted |= {f"{name}.lora_{kind}": shape for kind, shape in shapes.items()}
         if dora and kinds["magnitude_vector"].numel() != num_out:
             raise RelayError(f"{refusal}: {name} has {num_out} outputs, its magnitudes are others")
+    problems = unlike(found, wanted)
+    if problems:
+        raise RelayError(f"{refusal}; {problems}")
 
 
 def _shape_of_weight(layer: nn.Module | None) -> tuple[int, ...] | None:
@@ -176,7 +180,3 @@ def _scale(layer: Any, adapter_name: str, scale: float) -> None:
     g = 1 + scale * (f - 1)
     up.mul_((scale * f / g).reshape(-1, *[1] * (up.ndim - 1)))
     dora.weight.copy_(g * norm())
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
