@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from relay_diffusion.models.autoencoder import encode
-from relay_diffusion.pipelines.pictures import enlarge
+from relay_diffusion.models.low_resolution import enlarge
 
 from .test_cascade import record_calls
 from .tiny import tiny_cascade, tiny_unet

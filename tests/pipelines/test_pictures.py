@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.low_resolution import enlarge
 from relay_diffusion.pipelines.pictures import (
     cover,
-    enlarge,
     from_pixels,
     open_picture,
     pad_to_multiple,

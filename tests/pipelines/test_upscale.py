@@ -105,6 +105,12 @@ def test_several_pictures_each_with_its_own_prompt_and_seed(cascade: RelayPipeli
         ([picture(8, 8), picture(9, 9)], {}, "differ in size"),
         ("fox.png", {}, "of type str"),
         (picture(8, 8), {"prompt": ["a fox", "a red fox"]}, "2 prompts for 1 pictures; give one"),
+        (
+            picture(32, 32),
+            {"latents": torch.zeros(1, 4, 4, 4)},
+            r"latents of doubling 1 have shape .*, not \(1, 4, 8, 8\)",
+        ),
+        (picture(32, 32), {"latents": [None, None]}, "latents for 2 doublings; here is 1"),
         ([picture(8, 8)] * 2, {"prompt_embeds": torch.zeros(1, 8, 16)}, "1 prompt_embeds for 2"),
     ],
 )

@@ -36,13 +36,23 @@ def read_index(folder: Path) -> dict[str, Any]:
     return read_json(folder, folder / INDEX)
 
 
+MAX_TOKENS = 225
+RELAY_BLUR = "linear"
+RELAY_START = 500
+"""Of a cascade that does not say; ``RelayPipeline.__init__`` has the same."""
+
+
 def max_tokens_of(index: Mapping[str, Any]) -> int:
-    """Length of prompts; where a cascade does not say, as in ``RelayPipeline.__init__``."""
-    return int(index.get("max_tokens", 225))
+    """Length of prompts."""
+    return int(index.get("max_tokens", MAX_TOKENS))
 
 
 RELAY_NOTE = "relay.json"
 """In the export folder of a relay stage: arguments of a cascade that it was trained for."""
+
+STAGE_NOTE = "stage.json"
+"""In the export folder of a stage that was not distilled: the "prediction_type" and the length of
+prompts, "max_tokens", that it was trained with, and of a base stage the "base_size"."""
 
 LOW_RANK_NOTE = "low_rank.json"
 """In the export folder of a stage that learned within a difference of low rank: its "rank", and the
@@ -61,14 +71,13 @@ def read_note(export: Path, name: str) -> dict[str, Any]:
 
 
 def relay_blur_of(index: Mapping[str, Any]) -> str:
-    """The relay's blur schedule; where a cascade does not say, as in ``RelayPipeline.__init__``."""
-    return str(index.get("relay_blur", "linear"))
+    """The relay's blur schedule."""
+    return str(index.get("relay_blur", RELAY_BLUR))
 
 
 def relay_start_of(index: Mapping[str, Any]) -> float:
-    """T_r of the relay at its first doubling; where a cascade does not say, as in
-    ``RelayPipeline.__init__``."""
-    return float((index.get("relay_start") or [500])[0])
+    """T_r of the relay at its first doubling."""
+    return float((index.get("relay_start") or [RELAY_START])[0])
 
 
 def is_distilled(name_or_path: str | Path) -> bool:

@@ -35,4 +35,9 @@ def low_resolution(
         if redrawn is not None:
             z = redrawn(z, rows)
         small[rows] = decode(vae, z).to(small.dtype).clamp(-1, 1)
-    return F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
+    return enlarge(small)
+
+
+def enlarge(x: Tensor) -> Tensor:
+    """The relay's low-resolution input: bilinear x2 in pixel space (CogView3, section 3.2)."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)

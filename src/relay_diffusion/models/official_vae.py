@@ -16,6 +16,8 @@ from relay_diffusion.models.checkpoint import logger, prefixes, read_tensors, wi
 from relay_diffusion.models.fitting import fit
 
 SDXL_SCALE = 0.13025
+"""What its latents are multiplied by, which no tensor tells."""
+
 PREFIX = "first_stage_model."
 PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 
@@ -28,7 +30,7 @@ _ATTENTION = {
 }
 
 
-def vae_from_official(path: str | Path, scaling_factor: float = SDXL_SCALE) -> AutoencoderKL:
+def vae_from_official(path: str | Path) -> AutoencoderKL:
     """Open SDXL's autoencoder, or one of that layout in other sizes.
 
     The sizes are read off the tensors; the weights keep their dtype and stay mapped.
@@ -36,7 +38,6 @@ def vae_from_official(path: str | Path, scaling_factor: float = SDXL_SCALE) -> A
     Args:
         path: .safetensors or torch file; its names may stand under ``first_stage_model.``, as in
             whole SDXL checkpoints. Other prefixes are logged.
-        scaling_factor: what latents are multiplied by; 0.13025 for SDXL's.
     Raises: RelayError as ``unet_from_official``.
     """
     file = Path(path)
@@ -51,7 +52,7 @@ def vae_from_official(path: str | Path, scaling_factor: float = SDXL_SCALE) -> A
     config = _read_config(tensors, file)
     try:
         with torch.device("meta"):
-            vae = AutoencoderKL(**config, scaling_factor=scaling_factor)
+            vae = AutoencoderKL(**config, scaling_factor=SDXL_SCALE)
     except ValueError as error:
         raise RelayError(f"{file}: diffusers cannot build this autoencoder: {error}") from error
     names = official_names(vae.state_dict(), len(config["block_out_channels"]))

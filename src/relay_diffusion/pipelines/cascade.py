@@ -206,7 +206,17 @@ class RelayPipeline(InProgress, AdaptedComponents):
         height, width = x.shape[2:]
         check_pixels(height << times, width << times)
         x = pad_to_multiple(x, self.upscale_multiple).to(self._execution_device)
-        sizes = [(x.shape[2] << stage, x.shape[3] << stage) for stage in range(times + 1)]
+        sizes = [(x.shape[2] << stage, x.shape[3] << stage) for stage in range(1, times + 1)]
+        settings = resolve_settings(
+            self.config,
+            self.distilled,
+            num_relay_steps=num_relay_steps,
+            relay_guidance_scale=guidance_scale,
+            solver=solver,
+            eta=eta,
+            relay_start=strength,
+        )
+        watch = WatchOptions.of(callback_on_step_end, callback_on_step_end_tensor_inputs)
         if prompt is None and prompt_embeds is None:
             if negative_prompt or negative_prompt_embeds is not None:
                 raise RelayError(NEGATIVE_ALONE)
@@ -221,21 +231,10 @@ class RelayPipeline(InProgress, AdaptedComponents):
                 raise RelayError(
                     f"{len(text[0])} prompt_embeds for {len(x)} pictures; give as many"
                 )
-        settings = resolve_settings(
-            self.config,
-            self.distilled,
-            num_relay_steps=num_relay_steps,
-            relay_guidance_scale=guidance_scale,
-            solver=solver,
-            eta=eta,
-            relay_start=strength,
-        )
-        watch = WatchOptions.of(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        given = [latents] if latents is None or isinstance(latents, Tensor) else latents
-        run = Run.prepare(self, sizes, text, settings, [None, *given], generator, watch)
+        run = Run.prepare(self, sizes, text, settings, latents, generator, watch, first=1)
 
         stages = []
-        for stage, size in enumerate(sizes[1:], start=1):
+        for stage, size in enumerate(sizes, start=1):
             z = run.relay(stage, size, x)
             x = run.decode(z)
             cut = x[:, :, : height << stage, : width << stage]

@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from relay_diffusion.config import arguments_for
 from relay_diffusion.errors import RelayError, first_line
+from relay_diffusion.models.folder import MAX_TOKENS, RELAY_BLUR, RELAY_START, read_index
 from relay_diffusion.models.folder import fast_sibling as fast_sibling_of
-from relay_diffusion.models.folder import read_index
 from relay_diffusion.models.guidance import has_guidance
 from relay_diffusion.models.hub import HUB_SETTINGS, downloading
 from relay_diffusion.models.registry import INDEX, resolve
@@ -44,21 +44,21 @@ class CascadeComponents(PromptEncoding):
         base_size: int = 512,
         num_inference_steps: int = 50,
         num_relay_steps: int = 10,
-        relay_start: list | tuple = (500,),
+        relay_start: list | tuple = (RELAY_START,),
         guidance_scale: float = 7.5,
         relay_guidance_scale: float | None = None,
         guidance_range: list | None = None,
         relay_guidance_range: list | None = None,
         trained_base_steps: int | list[int] | None = None,
         trained_relay_steps: int | list[int] | None = None,
-        max_tokens: int = 225,
+        max_tokens: int = MAX_TOKENS,
         solver: str = "euler",
         fast_sibling: str | None = None,
         shares: str | None = None,
         known_words: list[str] | None = None,
         expander: str | None = None,
         world: str | None = None,
-        relay_blur: str = "linear",
+        relay_blur: str = RELAY_BLUR,
     ) -> None:
         """
         Args:

@@ -45,31 +45,35 @@ class StageNoise:
         generators: list[torch.Generator],
         shapes: Sequence[tuple[int, int, int]],
         device: torch.device,
+        first: int = 0,
     ) -> None:
         """
         Args:
-            latents: for the first stage, or a list with an entry for each; None is drawn.
+            latents: for the first of these stages, or a list with an entry for each; None is
+                drawn.
             generators: one for each picture, length B.
             shapes: (C, H, W) of every stage.
+            first: the first of them: 0 is the base, and from 1 on they are doublings.
         Raises: RelayError for latents that do not have these shapes, or too many of them.
         """
         given = [latents] if latents is None or isinstance(latents, Tensor) else list(latents)
+        kind = "doubling" if first else "stage"
         if len(given) > len(shapes):
-            raise RelayError(f"latents for {len(given)} stages; this size has {len(shapes)}")
-        for stage, (noise, shape) in enumerate(zip(given, shapes, strict=False)):
+            raise RelayError(f"latents for {len(given)} {kind}s; here is {len(shapes)}")
+        for stage, (noise, shape) in enumerate(zip(given, shapes, strict=False), first):
             expected = (len(generators), *shape)
             if noise is not None and tuple(noise.shape) != expected:
                 raise RelayError(
-                    f"latents of stage {stage} have shape {tuple(noise.shape)}, not {expected}"
+                    f"latents of {kind} {stage} have shape {tuple(noise.shape)}, not {expected}"
                 )
         self.generators = generators
-        self._given = given
-        self._shapes = list(shapes)
+        self._given = dict(enumerate(given, first))
+        self._shapes = dict(enumerate(shapes, first))
         self._device = device
 
     def __getitem__(self, stage: int) -> Tensor:
         """(B, C, H, W) float32 on the device of the run."""
-        noise = self._given[stage] if stage < len(self._given) else None
+        noise = self._given.get(stage)
         if noise is None:
             shape = self._shapes[stage]
             drawn = [torch.randn(shape, generator=g, device=g.device) for g in self.generators]

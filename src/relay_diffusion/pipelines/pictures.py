@@ -111,11 +111,6 @@ def from_pixels(x: Tensor, output_type: Literal["pil", "np", "pt"]) -> Any:
     return [Image.fromarray(picture) for picture in (array * 255).round().astype(np.uint8)]
 
 
-def enlarge(x: Tensor) -> Tensor:
-    """The relay's low-resolution input: bilinear x2 in pixel space (CogView3, section 3.2)."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Add pixels at the bottom and right until both sides are multiples of ``multiple``.
 

@@ -23,9 +23,9 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.guidance import has_guidance
+from relay_diffusion.models.low_resolution import enlarge
 from relay_diffusion.pipelines.noise import Generators, Latents, StageNoise, split_generators
 from relay_diffusion.pipelines.notices import warn_once
-from relay_diffusion.pipelines.pictures import enlarge
 from relay_diffusion.pipelines.settings import Settings, schedule_of, warn_of_untrained_use
 from relay_diffusion.pipelines.sizes import Size, num_doublings
 from relay_diffusion.pipelines.watch import Interrupted, StageWatch, WatchOptions, not_finite
@@ -61,6 +61,7 @@ class Run:
         latents: Latents,
         generator: Generators,
         watch: WatchOptions,
+        first: int = 0,
     ) -> Run:
         """Draw up a call.
 
@@ -68,11 +69,12 @@ class Run:
             sizes: of every stage, in pixels.
             text: embeddings of the prompts and of their negative prompts, (B, L, D).
             latents, generator: see ``StageNoise``, ``split_generators``.
+            first: stage of the first size: 0 is the base, 1 the first doubling.
         """
         factor, channels = pipe.vae_factor, pipe.latent_channels
         shapes = [(channels, height // factor, width // factor) for height, width in sizes]
         generators = split_generators(generator, len(text[0]))
-        noise = StageNoise(latents, generators, shapes, text[0].device)
+        noise = StageNoise(latents, generators, shapes, text[0].device, first)
         schedule = schedule_of(pipe.scheduler)
         return cls(pipe, schedule, text[0], text[1], settings, noise, watch)
 

@@ -11,7 +11,6 @@ from diffusers import DDIMScheduler
 
 from relay_diffusion.diffusion import Blur, NoiseSchedule, Solver
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.folder import relay_blur_of
 from relay_diffusion.pipelines.notices import warn_once
 
 NUM_TRAIN_STEPS = 1000
@@ -126,7 +125,7 @@ def resolve_settings(
         raise RelayError(
             f"{settings.num_relay_steps} relay steps; allowed is 1 to {lowest}, the start level"
         )
-    blur = relay_blur_of(config)
+    blur = config["relay_blur"]
     if blur not in get_args(Blur):
         raise RelayError(f"relay_blur {blur!r}; allowed is {' or '.join(get_args(Blur))}")
     known = config["guidance_range"]
