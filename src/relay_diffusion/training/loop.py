@@ -21,6 +21,7 @@ from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.ema import Ema
 from relay_diffusion.training.export import Export
 from relay_diffusion.training.feed import Batch
+from relay_diffusion.training.finite import insist_on_finite
 from relay_diffusion.training.journal import Journal
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.optimizer import build_optimizer, set_rate
@@ -174,7 +175,7 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             # Who sends SIGTERM does not wait for long: the checkpoint comes first, and alone.
             hurried = leave and not done and distributed.any_of("SIGTERM" in asked)
             if step % run.log_every == 0 or step % recipe.checkpoint.every == 0 or leave:
-                _insist_on_finite(recipe, objective, bad_step, bad_rows, checkpoints)
+                insist_on_finite(recipe, objective, bad_step, bad_rows, checkpoints)
             if step % run.log_every == 0 or leave:
                 journal.report(step, lr)
             check = _due(step, recipe.validation.every) or (done and recipe.validation.every)
@@ -217,36 +218,6 @@ def _operations(recipe: Recipe, objective: Objective, batch: Batch, row: Tensor)
     flops = training_flops(lambda: objective.loss(sample, draws), objective.trained)
     distributed.forget_gathered(objective.trained)
     return flops * recipe.data.batch_size
-
-
-def _insist_on_finite(
-    recipe: Recipe,
-    objective: Objective,
-    bad_step: Tensor,
-    bad_rows: Tensor,
-    checkpoints: Checkpoints,
-) -> None:
-    """Raises: RelayError if there has been a bad step.
-
-    Args: bad_rows: (batch,) bool, this process's rows whose own loss it was; none, if only the
-        gradient was bad, which is the whole batch's.
-    """
-    step = int(bad_step)
-    if step < 0:
-        return
-    rows = distributed.summed(bad_rows.int()).nonzero()[:, 0]
-    where = ""
-    if objective.levels is not None and len(rows):
-        draws = Draws(recipe.run.seed, "train", step, rows, recipe.data.batch_size)
-        t = objective.levels(draws).tolist()
-        where = f", at t = {', '.join(map(str, t[:8]))}" + (" and others" if len(t) > 8 else "")
-    checkpoints.settle()
-    steps = checkpoints.steps()
-    kept = f"the checkpoint of step {steps[-1]} is good" if steps else "there is no checkpoint yet"
-    raise RelayError(
-        f"the {'loss' if len(rows) else 'gradient'} is not finite at step {step}{where}; {kept}. "
-        "Lower optimizer.lr, or set run.dtype to float32"
-    )
 
 
 def _due(step: int, every: int) -> bool:
