@@ -46,6 +46,7 @@ def assemble(
     from relay_diffusion.errors import RelayError
     from relay_diffusion.models.folder import (
         RELAY_NOTE,
+        STAGE_NOTE,
         part_folder,
         read_index,
         read_json,
@@ -83,7 +84,9 @@ def assemble(
         config.setdefault("known_words", sorted(words_of(World.by_name(world))))
         config = {"world": world, "expander": "scenes", **config}
     trained = read_note(relay, RELAY_NOTE)
-    config = {**trained, **config}
+    stage = read_note(base, STAGE_NOTE)
+    stage.pop("prediction_type", None)  # which its scheduler/ says
+    config = {**stage, **trained, **config}
     # Students come without, and share it.
     own: dict[str, Any] = {
         part: base / part for part in ("text_encoder", "tokenizer") if (base / part).is_dir()

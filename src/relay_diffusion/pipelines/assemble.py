@@ -16,7 +16,9 @@ from transformers import AutoTokenizer, T5EncoderModel
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.folder import (
     LOW_RANK_NOTE,
+    STAGE_NOTE,
     STUDENT_NOTE,
+    max_tokens_of,
     part_folder,
     read_json,
     read_note,
@@ -67,10 +69,10 @@ def assemble(
             a lower rank is stored at that.
         config: as ``RelayPipeline.__init__`` takes it: base_size, relay_start, ...
     Returns: the cascade, in ``dtype``, its UNets as they were given.
-    Raises: RelayError if ``out`` holds something already, a part is missing, a student is of
-        another prediction type, a network that would be stored as a difference was made of another
-        one, the defaults in ``config`` are none that a call would take, or ``out`` cannot be
-        written.
+    Raises: RelayError if ``out`` holds something already, a part is missing, a stage was trained
+        for another prediction type or length of prompts, a network that would be stored as a
+        difference was made of another one, the defaults in ``config`` are none that a call would
+        take, or ``out`` cannot be written.
     """
     insist_on_new(out)
     parts = {"vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer}
@@ -88,7 +90,7 @@ def assemble(
         if part == "vae" and described.get("_class_name") not in VAES:
             raise RelayError(f"{folder} holds no {' or '.join(VAES)}")
     for folder in (base_unet, relay_unet):
-        _insist_on_prediction(folder, prediction_type)
+        _insist_on_conditions(folder, prediction_type, max_tokens_of(config))
     differ = (UNETS if shares else UNETS[1:]) if rank else ()
     for part in differ:
         _insist_on_origin(folders[part], part_folder(owner, part) if shares else base_unet)
@@ -136,14 +138,16 @@ def _write(
         config_file.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
-def _insist_on_prediction(student: Path, prediction_type: str) -> None:
-    # The first students were not told.
-    taught = read_note(student.parent, STUDENT_NOTE).get("prediction_type")
-    if taught not in (None, prediction_type):
-        raise RelayError(
-            f"{student} was distilled for prediction type {taught}, the cascade would be of "
-            f"{prediction_type}: share with the cascade that was its teacher"
-        )
+def _insist_on_conditions(unet: Path, prediction_type: str, max_tokens: int) -> None:
+    """Raise RelayError for a network that was trained for another kind of cascade."""
+    # The first stages were not told.
+    told = read_note(unet.parent, STUDENT_NOTE) | read_note(unet.parent, STAGE_NOTE)
+    for name, value in (("prediction_type", prediction_type), ("max_tokens", max_tokens)):
+        if told.get(name, value) != value:
+            raise RelayError(
+                f"{unet} was trained with {name} {told[name]}, and the cascade would have {value}: "
+                "both stages, and a cascade that they share with, have to be of one"
+            )
 
 
 def _insist_on_origin(unet: Path, of: Path) -> None:

@@ -5,6 +5,7 @@ All of them work on latents of a fixed autoencoder.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from relay_diffusion.diffusion import NoiseSchedule, base_loss, min_snr_weight
 from relay_diffusion.models.denoiser import Denoiser
+from relay_diffusion.models.folder import STAGE_NOTE
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.training import distributed
 from relay_diffusion.training.cached import check_prepared, text_is_fixed
@@ -23,7 +25,12 @@ from relay_diffusion.training.networks import Networks, save_half
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.objective_settings import BaseObjective
 from relay_diffusion.training.preview import preview_base
-from relay_diffusion.training.recipe import BaseRecipe, Recipe, UpscalingRecipe
+from relay_diffusion.training.recipe import (
+    BaseRecipe,
+    DenoisingRecipe,
+    Recipe,
+    UpscalingRecipe,
+)
 from relay_diffusion.training.validation import HeldOutLoss
 
 NUM_BANDS = 4
@@ -68,6 +75,7 @@ def base(
             save_half(text_encoder, folder / "text_encoder")
         if not distributed.is_main():
             return
+        write_stage_note(folder, recipe, base_size=max(v.size for v in recipe.data.views))
         tokenizer.save_pretrained(folder / "tokenizer")
         cascade_scheduler(recipe.model.prediction_type).save_pretrained(folder / "scheduler")
 
@@ -81,6 +89,13 @@ def base(
         levels=lambda draws: draw_t(draws, schedule.num_train_steps),
         export_once=export_once,
     )
+
+
+def write_stage_note(folder: Path, recipe: DenoisingRecipe, **more: int) -> None:
+    """Say in an export what a cascade of that stage has to be (``pipelines/assemble.py``)."""
+    model = recipe.model
+    note = {"prediction_type": model.prediction_type, "max_tokens": model.max_tokens, **more}
+    (folder / STAGE_NOTE).write_text(json.dumps(note) + "\n")
 
 
 def denoiser_of(recipe: Recipe, networks: Networks, device: torch.device) -> Denoiser:

@@ -20,6 +20,7 @@ from relay_diffusion.training.denoising import (
     freeze,
     loss_and_validation,
     loss_weight,
+    write_stage_note,
 )
 from relay_diffusion.training.distributed import is_main
 from relay_diffusion.training.draws import Draws
@@ -113,11 +114,16 @@ def _upscaling(
     def preview() -> tuple[Tensor, int]:
         return preview_upscaling(recipe, networks, denoiser, source, device)
 
+    def export(folder: Path) -> None:
+        save_half(denoiser.unet, folder / "relay_unet")
+        if is_main():
+            write_stage_note(folder, recipe)
+
     return Objective(
         trained={"unet": denoiser.unet},
         feed=Feed(stream, prepare, recipe.data, recipe.run.seed, device),
         loss=loss,
-        export=lambda folder: save_half(denoiser.unet, folder / "relay_unet"),
+        export=export,
         validate=validate,
         preview=preview,
         levels=lambda draws: draw_t(draws, num_steps),
