@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from relay_diffusion.data.prepare.cascade import open_vae, read_encoders
 from relay_diffusion.errors import RelayError
+from relay_diffusion.evaluation.asked import asked_of
 from relay_diffusion.evaluation.entries import Entry
 from relay_diffusion.evaluation.painters import Where
-from relay_diffusion.evaluation.run import _asked
 from relay_diffusion.models.folder import LOW_RANK_NOTE, STUDENT_NOTE
 from relay_diffusion.models.hashes import network_hash
 from relay_diffusion.models.low_rank import LOW_RANK_FILE
@@ -163,10 +163,10 @@ def test_pictures_are_prepared_with_what_is_shared(siblings: tuple[Path, Path]) 
 def test_what_is_shared_is_part_of_what_a_model_is(siblings: tuple[Path, Path]) -> None:
     full, fast = siblings
     entry, where = Entry("fast", str(fast)), Where(torch.device("cpu"))
-    before = _asked(entry, where)
-    assert _asked(entry, where) == before
+    before = asked_of(entry, where)
+    assert asked_of(entry, where) == before
     (full / "vae" / "config.json").write_text('{"changed": true}')
-    assert _asked(entry, where) != before
+    assert asked_of(entry, where) != before
 
 
 def test_parts_that_are_shared_in_a_circle_are_an_error(siblings: tuple[Path, Path]) -> None:
