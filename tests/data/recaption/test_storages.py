@@ -220,6 +220,18 @@ def test_parquet_that_is_cut_short_between_files_is_still_read_and_completed(
     assert all(record.fields["long"] for record in read(data))
 
 
+def test_parquet_files_without_a_new_caption_are_not_written_again(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    data = write_parquet(tmp_path / "data", drawn(12))
+    go(data, Scripted(), replace(SETTINGS, num=1))
+    untouched = data / "train-1.parquet"
+    before = untouched.stat().st_ino
+    records = open_records(str(data))
+    merge(records, "long", {records.place(1): "A ramp."})
+    assert untouched.stat().st_ino == before
+    assert open_records(str(data)).texts(1).captions["long"] == "A ramp."
+
+
 def test_a_file_that_cannot_be_written_is_as_it_was(data: Path) -> None:
     before = read(data)
     blocked = open_records(str(data)).place(0).file
@@ -248,6 +260,13 @@ def test_data_that_cannot_be_added_to_are_refused(tmp_path: Path) -> None:
 def test_data_that_cannot_be_changed_are_refused(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != data)  # root writes anywhere
     with pytest.raises(RelayError, match="data cannot be written, where the captions belong"):
         adder(open_records(str(data)), "long")
+    linked = data.with_name("linked")
+    linked.mkdir()
+    (data / "captions.jsonl").touch()
+    for file in data.iterdir():
+        (linked / file.name).symlink_to(file)
+    with pytest.raises(RelayError, match="data cannot be written, where the captions belong"):
+        adder(open_records(str(linked)), "long")

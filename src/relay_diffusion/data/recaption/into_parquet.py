@@ -42,6 +42,12 @@ def add_to_parquet(file: Path, field: str, captions: Mapping[str, str]) -> Path:
     return file
 
 
+def has_column(file: Path, field: str) -> bool:
+    import pyarrow.parquet as pq
+
+    return field in pq.read_schema(file).names
+
+
 def check_column(files: Iterable[Path], field: str) -> None:
     """Raises: RelayError if a column of that name is there and not of text."""
     import pyarrow as pa

@@ -10,8 +10,8 @@ from relay_diffusion.data.pictures.folder import FolderRecords
 from relay_diffusion.data.pictures.records import Place, Records
 from relay_diffusion.data.pictures.shards import ShardRecords
 from relay_diffusion.data.pictures.tables import TableRecords
-from relay_diffusion.data.recaption.into_folder import add_to_folder
-from relay_diffusion.data.recaption.into_parquet import add_to_parquet, check_column
+from relay_diffusion.data.recaption.into_folder import TABLE, add_to_folder
+from relay_diffusion.data.recaption.into_parquet import add_to_parquet, check_column, has_column
 from relay_diffusion.data.recaption.into_shard import add_to_shard
 from relay_diffusion.errors import RelayError
 
@@ -25,7 +25,8 @@ def adder(records: Records, field: str) -> Add:
         cannot be.
     """
     places = records.places()
-    for folder in {path if path.is_dir() else path.parent for path in places}:
+    written = [path / TABLE if path.is_dir() else path for path in places]
+    for folder in {path.resolve().parent for path in written}:  # a link stays a link
         if not os.access(folder, os.W_OK):
             raise RelayError(
                 f"{folder} cannot be written, where the captions belong: copy the data to where "
@@ -56,8 +57,13 @@ def merge(records: Records, field: str, captions: Mapping[Place, str]) -> list[P
     for (file, name), caption in captions.items():
         by_file.setdefault(file, {})[name] = caption
     if isinstance(records, TableRecords) and by_file:
-        # All need the column. The first file's columns count for all, so it has to be the last:
-        # until then the data are read as before, without the field.
-        by_file = {file: by_file.get(file, {}) for file in reversed(records.places())}
+        # All need the column, and those that have it stay as they are. The first file's columns
+        # count for all, so it has to be the last: until then the data are read as before, without
+        # the field.
+        by_file = {
+            file: by_file.get(file, {})
+            for file in reversed(records.places())
+            if file in by_file or not has_column(file, field)
+        }
     add = adder(records, field)
     return [add(file, field, of_file) for file, of_file in by_file.items()]
