@@ -108,6 +108,24 @@ def test_an_answer_that_has_no_end_is_cut_off(tmp_path: Path) -> None:
     assert len(answer.text.split()) == answer.completion_tokens == 7
 
 
+def test_a_stopped_run_does_not_wait_for_the_end_of_an_answer(tmp_path: Path) -> None:
+    model = vision_model(tmp_path, bad_words_ids=[[1]])
+    passes: list[int] = []
+
+    async def run() -> None:
+        writer = LocalWriter(str(model), torch.device("cpu"), torch.float32, 3000)
+        await writer.check()
+        writer._network.register_forward_hook(lambda *_: passes.append(1))
+        writing = asyncio.create_task(writer.write(REQUEST))
+        while not passes and not writing.done():
+            await asyncio.sleep(0.01)
+        writing.cancel()
+        await writer.close()
+
+    asyncio.run(run())
+    assert 0 < len(passes) < 2000
+
+
 def test_a_model_that_cannot_be_had_or_told_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(RelayError, match="none cannot be opened"):
         write(tmp_path / "none", 4)

@@ -62,17 +62,13 @@ class EndpointWriter:
 
     async def check(self) -> None:
         """Asks which models there are, which costs nothing. Many servers do not say, or name them
-        in another way than they take them, so only a server that is not there or takes no key is
-        an error."""
+        in another way than they take them, or have keys that may ask and not list, so only a
+        server that is not there or does not know the key is an error."""
         import openai
 
         try:
             await self._client.with_options(max_retries=0).models.list()
-        except (
-            openai.APIConnectionError,
-            openai.AuthenticationError,
-            openai.PermissionDeniedError,
-        ) as error:
+        except (openai.APIConnectionError, openai.AuthenticationError) as error:
             raise self._fatal(error) from error
         except (openai.OpenAIError, ValueError):
             pass
@@ -135,7 +131,7 @@ class EndpointWriter:
 
         if isinstance(error, openai.APIStatusError):
             status, said = error.status_code, _said(error)
-            if status in (401, 403):
+            if status == 401:
                 return RelayError(
                     f"{self.url} does not take the key ({said}): set RELAY_RECAPTION_API_KEY"
                 )

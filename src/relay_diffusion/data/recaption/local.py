@@ -29,6 +29,7 @@ class LocalWriter:
         self._device, self._dtype = device, dtype
         self._processor: Any = None
         self._network: Any = None
+        self._closed = False
 
     async def check(self) -> None:
         """Opens the model."""
@@ -47,7 +48,9 @@ class LocalWriter:
     async def write(self, request: Request) -> Answer:
         return await asyncio.to_thread(self._write, request)
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Ends what is being written, at its next token: its thread cannot be cancelled."""
+        self._closed = True
 
     def _write(self, request: Request) -> Answer:
         import torch
@@ -62,7 +65,9 @@ class LocalWriter:
                 return_tensors="pt",
             ).to(self._device, dtype=self._dtype)
             with torch.no_grad():
-                out = self._network.generate(**told, max_new_tokens=self.max_tokens)
+                out = self._network.generate(
+                    **told, max_new_tokens=self.max_tokens, stopping_criteria=[self._is_closed]
+                )
         except (RuntimeError, ValueError) as error:  # out of memory, or a picture it does not take
             raise Unusable("no answer", f"{type(error).__name__}: {error}"[:200]) from error
         num_read = told["input_ids"].shape[1]
@@ -72,3 +77,9 @@ class LocalWriter:
         whole = len(written) < self.max_tokens or int(written[-1]) in ends
         text = self._processor.decode(written, skip_special_tokens=True)
         return Answer(text, num_read, len(written), "" if whole else "cut off")
+
+    def _is_closed(self, ids: Any, *_: Any, **__: Any) -> Any:
+        """As ``transformers`` has its criteria: of each sequence."""
+        import torch
+
+        return torch.full((len(ids),), self._closed, device=ids.device)
