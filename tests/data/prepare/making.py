@@ -29,10 +29,12 @@ class InLine:
     def __init__(self, order: int = 1, stop: int = 10**9) -> None:
         self.order, self.left = order, stop
         self.done = 0
+        self.gpu = False
 
     def each(
         self, make: Callable[..., Work], arguments: Sequence[Any], items: Sequence[Item], gpu: bool
     ) -> Iterator[Item]:
+        self.gpu |= gpu
         work = make(*arguments)
         for item in list(items)[:: self.order]:
             if self.done == self.left:

@@ -31,6 +31,8 @@ def lists(tmp_path: Path) -> Blocklists:
         ("watermarks, stocks, photos", "", None),
         ("", "https://img.example.com/a.jpg", "blocked link: example.com"),
         ("", "BAD.org:8080/a", "blocked link: bad.org"),
+        ("", "bad.org/?u=https://good.org/a", "blocked link: bad.org"),
+        ("", "//bad.org/a", "blocked link: bad.org"),
         ("", "https://notexample.com/bad.org", None),
         ("", "https://[broken", None),
         ("", "", None),

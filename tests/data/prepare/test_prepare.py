@@ -180,6 +180,15 @@ def test_other_settings_are_refused(
         made(pictures, out, cascade_folder)
 
 
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_on_the_cpu_no_worker_asks_for_a_gpu(
+    device: str, cascade_folder: Path, tmp_path: Path
+) -> None:
+    pictures, pool = write_folder(tmp_path / "data", scribbles(2), "json"), InLine()
+    prepare(replace(job(pictures, tmp_path / "out", cascade_folder), device=device), pool)
+    assert pool.gpu == (device != "cpu")
+
+
 def test_shards_do_not_go_among_the_pictures(cascade_folder: Path, tmp_path: Path) -> None:
     pictures = write_folder(tmp_path / "data", scribbles(2), "json")
     (tmp_path / "link").symlink_to(pictures)

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.errors import RelayError
 
+_SCHEME = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
+
 
 class Blocklists:
     """Words and domains, one a line in their files; blank lines and lines with # are passed over.
@@ -63,6 +65,7 @@ def _lines(file: Path | None) -> list[str]:
 
 def _host(link: str) -> str:
     try:
-        return (urlsplit(link if "//" in link else f"//{link}").hostname or "").rstrip(".")
+        whole = link if _SCHEME.match(link) else f"//{link}"
+        return (urlsplit(whole).hostname or "").rstrip(".")
     except ValueError:
         return ""

@@ -125,7 +125,7 @@ def _prepared(job: Job, plan: Plan, records: Records, pool: Pool) -> Manifest:
     total = sum(len(rows[n]) for n in missing)
     tokens = plan.encoders.max_tokens
     given = (job.pictures, job.out, job.cascade, job.settings, tokens, job.device)
-    _run(job, records, pool, Encoder, given, todo, "encoding", total, gpu=True)
+    _run(job, records, pool, Encoder, given, todo, "encoding", total, gpu=job.device != "cpu")
     return _finish(job, plan, records, numbers, faults)
 
 
