@@ -297,7 +297,7 @@ def test_students_of_another_prediction_type_are_refused(
     students = tmp_path / "students"
     parts = {part: students / part for part in ("base_unet", "relay_unet")}
     (students / STUDENT_NOTE).write_text(json.dumps({"prediction_type": "v_prediction"}))
-    with pytest.raises(RelayError, match=r"base_unet was distilled for .*v_prediction, .*epsilon"):
+    with pytest.raises(RelayError, match=r"base_unet was trained with .*v_prediction, .*epsilon"):
         assemble(tmp_path / "wrong", **parts, shares="../full", prediction_type="epsilon")
     assert not (tmp_path / "wrong").exists()
     for told in ({"prediction_type": "epsilon"}, {}):
