@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +47,26 @@ def test_an_error_in_a_worker_is_as_in_line() -> None:
     assert [ahead.batch(step, 4) for step in (0, 1)] == [(0, 4), (1, 4)]
     with pytest.raises(RelayError, match=r"^no picture of shard 2 can be read: mend it$"):
         ahead.batch(2, 4)
+
+
+HELD = """
+from relay_diffusion.training.sources import Ahead
+from test_sources import Numbers
+
+ahead = Ahead(Numbers(), 2)
+ahead.batch(0, 4)
+held = [ahead]
+held.append(held)  # a circle, as of an error and the frame that it went through
+"""
+
+
+@pytest.mark.slow
+def test_workers_that_an_error_holds_do_not_keep_the_process(tmp_path: Path) -> None:
+    script = tmp_path / "held.py"
+    script.write_text(HELD)
+    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, str(script)], env=path, timeout=60)
+    assert done.returncode == 0
 
 
 def test_an_atlas_that_is_not_there_is_named(tmp_path: Path) -> None:

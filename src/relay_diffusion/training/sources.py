@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -147,7 +148,10 @@ class Ahead(Generic[Described]):
         self.stream = stream
         self.workers = workers
         self._next: int | None = None
-        self._descriptions: Iterator[Described | RelayError] = iter(())
+        self._descriptions: list[Iterator[Described | RelayError]] = []  # one, or none yet
+        # Python waits at exit for workers that somebody still holds, such as an error's traceback,
+        # and they ignore the signal that they are to end by.
+        atexit.register(self._descriptions.clear)
 
     def batch(self, step: int, batch_size: int, rows: range | None = None) -> Pictures:
         if step != self._next:
@@ -159,11 +163,10 @@ class Ahead(Generic[Described]):
                 multiprocessing_context="fork",
                 worker_init_fn=_outlive_signals,
             )
-            self._descriptions = iter(loader)
+            self._descriptions[:] = [iter(loader)]
         self._next = step + 1
-        described = next(self._descriptions)
+        described = next(self._descriptions[0])
         if isinstance(described, RelayError):
-            self._descriptions = iter(())  # ends the workers: at exit they would be waited for
             raise described
         return self.stream.draw(described)
 
