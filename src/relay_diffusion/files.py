@@ -57,6 +57,12 @@ def link_folder(folder: Path, new: Path) -> None:
             shutil.copy2(file, new / file.name)
 
 
+def cache_folder(kind: str) -> Path:
+    """``relay-diffusion/KIND`` in ``$XDG_CACHE_HOME``, or in ``~/.cache``; it need not be there."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "relay-diffusion" / kind
+
+
 def files_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
     """All files of a folder and its subfolders, linked ones too, in one order; none that is hidden,
     or in a hidden folder. What cannot be listed is passed over, as is a link to a folder that it

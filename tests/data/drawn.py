@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from relay_diffusion.data.pictures.folder import FolderRecords
+from relay_diffusion.data.pictures.records import Records
 
 SIZES = [(40, 40), (64, 40), (40, 64), (50, 48), (96, 48), (36, 60)]
 """Width and height."""
@@ -56,6 +57,16 @@ def drawn(num: int = 12, **fields: str) -> list[Drawn]:
         named = {name: f"{text} {i}" for name, text in fields.items()}
         records.append(Drawn(f"part{i % 2}/{i:03}", encoded(image), named))
     return sorted(records, key=lambda record: record.key)
+
+
+def as_drawn(records: Records) -> list[Drawn]:
+    """A data set, read whole."""
+
+    def read(i: int) -> Drawn:
+        with records.open(i) as file:
+            return Drawn(records.key(i), file.read(), records.texts(i).captions)
+
+    return [read(i) for i in range(len(records))]
 
 
 def write_folder(folder: Path, records: Sequence[Drawn], captions: str = "txt") -> Path:

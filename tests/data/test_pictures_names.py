@@ -48,7 +48,8 @@ def test_a_name_that_is_not_utf8_is_as_good_as_any(
     with caplog.at_level(logging.WARNING):
         collection = open_collection(path, {}, held_out=0.3)
     records = collection.records
-    assert records.read([records.key(i) for i in range(6)].index(KEY)).picture == odd.picture
+    with records.open([records.key(i) for i in range(6)].index(KEY)) as file:
+        assert file.read() == odd.picture
     assert [bad.key for bad in collection.bad] == [f"{KEY}/bad"]
     listed = Path(caplog.text.partition("listed in ")[2].strip()).read_text(encoding="utf-8")
     assert listed.startswith(f"{KEY}/bad: not a picture")

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from relay_diffusion.data.pictures.index import Index
-from relay_diffusion.data.pictures.kept import cache_folder
 from relay_diffusion.data.pictures.opening import open_records
-from relay_diffusion.data.pictures.records import Records, texts_of
+from relay_diffusion.data.pictures.records import texts_of
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import cache_folder
 from tests.data.drawn import (
     Drawn,
+    as_drawn,
     drawn,
     encoded,
     failing_disk,
@@ -26,11 +27,6 @@ from tests.data.drawn import (
     write_saved_dataset,
     write_shards,
 )
-
-
-def as_drawn(records: Records) -> list[Drawn]:
-    read = [records.read(i) for i in range(len(records))]
-    return [Drawn(record.key, record.picture, record.texts.captions) for record in read]
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl", "shards", "parquet", "dataset"])
@@ -144,7 +140,7 @@ def test_sizes_are_kept_until_a_file_changes(
 ) -> None:
     folder = write_folder(tmp_path / "data", drawn(4))
     first = Index.of(open_records(str(folder)))
-    assert list(cache_folder().glob("*.index.npz"))
+    assert list(cache_folder("pictures").glob("*.index.npz"))
     with monkeypatch.context() as patch:
         patch.setattr("relay_diffusion.data.pictures.index.measure", None)  # must not be needed
         again = Index.of(open_records(str(folder)))
@@ -169,9 +165,9 @@ def test_a_table_is_copied_once_and_what_the_dead_left_is_swept(
     pytest.importorskip("pyarrow")
     (file, _) = sorted(write_parquet(tmp_path, drawn(8)).iterdir())
     open_records(str(file))
-    (copied,) = cache_folder().iterdir()
-    leftover = cache_folder() / f".{copied.name}.dead.new"
-    of_another = cache_folder() / ".another.state.arrow.alive.new"
+    (copied,) = cache_folder("pictures").iterdir()
+    leftover = cache_folder("pictures") / f".{copied.name}.dead.new"
+    of_another = cache_folder("pictures") / ".another.state.arrow.alive.new"
     for path in (leftover, of_another):
         path.write_bytes(b"half")
     os.utime(file, (1, 1))
@@ -179,7 +175,7 @@ def test_a_table_is_copied_once_and_what_the_dead_left_is_swept(
         opened = list(pool.map(open_records, [str(file)] * 4))
     assert [as_drawn(records) for records in opened] == [drawn(8)[:4]] * 4
     assert sum("copying" in line for line in caplog.messages) == 1
-    assert sorted(path.suffix for path in cache_folder().iterdir()) == [".arrow", ".new"]
+    assert sorted(path.suffix for path in cache_folder("pictures").iterdir()) == [".arrow", ".new"]
     assert of_another.exists() and not copied.exists()
 
 

@@ -168,4 +168,4 @@ def test_one_process_builds_and_the_others_wait(tmp_path: Path) -> None:
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0] * 4
-    assert [path.suffix for path in kept.cache_folder().iterdir()] == [".npz"]
+    assert [path.suffix for path in kept.cache_folder("pictures").iterdir()] == [".npz"]

@@ -12,9 +12,10 @@ from relay_diffusion.data.scenes.parsing import parse
 from relay_diffusion.data.scenes.words import MAX_TOKENS, build_tokenizer, split_words, words_of
 from relay_diffusion.data.scenes.world import World
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import cache_folder
 from relay_diffusion.pipelines.prompts import ExpansionError, expand_prompt, open_expander
 from relay_diffusion.pipelines.prompts.answers import usable
-from relay_diffusion.pipelines.prompts.cache import Cached, cache_folder
+from relay_diffusion.pipelines.prompts.cache import Cached
 from relay_diffusion.pipelines.prompts.chat_model import ChatModelExpander
 from relay_diffusion.pipelines.prompts.endpoint import EndpointExpander
 from relay_diffusion.pipelines.prompts.expansion import shortened
@@ -186,9 +187,9 @@ def test_a_cache_that_cannot_be_used_is_none(tmp_path: Path) -> None:
 
 def test_the_cache_is_in_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache_folder() == Path("/somewhere/relay-diffusion/expansions")
+    assert cache_folder("expansions") == Path("/somewhere/relay-diffusion/expansions")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache/relay-diffusion/expansions"
+    assert cache_folder("expansions") == Path.home() / ".cache/relay-diffusion/expansions"
 
 
 # The choice.

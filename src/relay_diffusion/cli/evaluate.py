@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from relay_diffusion.cli.scenes import DEFAULT_ATLAS
 from relay_diffusion.errors import RelayError
-
-DEFAULT_ATLAS = Path("runs/atlas.tar")
 
 
 def evaluate(

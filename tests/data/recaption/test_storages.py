@@ -18,6 +18,7 @@ from relay_diffusion.data.recaption.merging import adder, merge
 from relay_diffusion.errors import RelayError
 from tests.data.drawn import (
     Drawn,
+    as_drawn,
     drawn,
     write_folder,
     write_parquet,
@@ -44,9 +45,7 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def read(data: Path) -> list[Drawn]:
-    records = open_records(str(data))
-    found = [records.read(i) for i in range(len(records))]
-    return [Drawn(record.key, record.picture, record.texts.captions) for record in found]
+    return as_drawn(open_records(str(data)))
 
 
 def test_training_finds_both_captions_of_every_picture(data: Path) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 from relay_diffusion.data.pictures.captions import CaptionMix
 from relay_diffusion.data.pictures.faults import BadRecord, PictureFault
 from relay_diffusion.data.pictures.index import Index
-from relay_diffusion.data.pictures.kept import cache_folder, fingerprint
+from relay_diffusion.data.pictures.kept import fingerprint
 from relay_diffusion.data.pictures.opening import open_records
 from relay_diffusion.data.pictures.records import Records
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import cache_folder
 
 Split = Literal["train", "held-out"]
 Rows = np.ndarray[Any, np.dtype[Any]]
@@ -85,7 +86,7 @@ class Collection:
         """Say how many were left out, and list them in a file."""
         if not self.bad:
             return
-        path = cache_folder() / f"{fingerprint(self.records.files())[0]}.left-out.txt"
+        path = cache_folder("pictures") / f"{fingerprint(self.records.files())[0]}.left-out.txt"
         try:
             path.write_text("".join(f"{bad}\n" for bad in self.bad), encoding="utf-8")
             where = f"; listed in {path}"

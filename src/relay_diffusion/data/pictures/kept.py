@@ -16,17 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from relay_diffusion.files import one_at_a_time, put
+from relay_diffusion.files import cache_folder, one_at_a_time, put
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/relay-diffusion/pictures``, or the same under ``~/.cache``."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "relay-diffusion" / "pictures"
 
 
 def kept(
@@ -46,7 +40,7 @@ def kept(
     """
     files = list(files)
     name, state = fingerprint(files)
-    path = cache_folder() / f"{name}.{kind}.npz"
+    path = cache_folder("pictures") / f"{name}.{kind}.npz"
     found = _found(path, state)
     if found is not None:
         return found

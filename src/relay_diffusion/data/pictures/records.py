@@ -34,15 +34,6 @@ class Texts:
     original_size: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True)
-class Record:
-    """One record, read whole."""
-
-    key: str
-    picture: bytes
-    texts: Texts
-
-
 class Place(NamedTuple):
     """What tells a record from all others of a data set, as its key need not.
 
@@ -58,8 +49,7 @@ class Place(NamedTuple):
 class Records(abc.ABC):
     """A data set by index, in an order that depends on its files alone.
 
-    ``texts``, ``open`` and ``read`` raise :class:`PictureFault`, and may be called in forked
-    processes.
+    ``texts`` and ``open`` raise :class:`PictureFault`, and may be called in forked processes.
     """
 
     @abc.abstractmethod
@@ -100,10 +90,6 @@ class Records(abc.ABC):
     @abc.abstractmethod
     def places(self) -> Sequence[Path]:
         """The shards, the tables or the folder that captions are written to."""
-
-    def read(self, i: int) -> Record:
-        with self.open(i) as file:
-            return Record(self.key(i), file.read(), self.texts(i))
 
 
 def escaped(text: str) -> str:

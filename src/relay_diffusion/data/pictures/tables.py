@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from relay_diffusion.data.pictures.faults import PictureFault, unread
-from relay_diffusion.data.pictures.kept import cache_folder, fingerprint
+from relay_diffusion.data.pictures.kept import fingerprint
 from relay_diffusion.data.pictures.records import Place, Records, Texts, escaped, texts_of
 from relay_diffusion.errors import RelayError
-from relay_diffusion.files import one_at_a_time, put, sweep
+from relay_diffusion.files import cache_folder, one_at_a_time, put, sweep
 
 log = logging.getLogger(__name__)
 
@@ -196,10 +196,10 @@ def _spooled(file: Path) -> Path:
     """The pictures and texts of a parquet file as an Arrow file in the cache, which one process
     writes, while others wait."""
     name, state = fingerprint([file])
-    path = cache_folder() / f"{name}.{state}.arrow"
+    path = cache_folder("pictures") / f"{name}.{state}.arrow"
     if path.exists():
         return path
-    with one_at_a_time(cache_folder() / f"{name}.arrow.lock"):
+    with one_at_a_time(cache_folder("pictures") / f"{name}.arrow.lock"):
         if not path.exists():  # not by the process that was waited for either
             log.info("copying %s to %s, for random access", file, path)
             path.parent.mkdir(parents=True, exist_ok=True)

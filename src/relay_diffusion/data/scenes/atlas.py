@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.files import put
 
 ATLAS_SIDE = 320
 """Pixels a side. Drawings reach 0.78 of a 512 picture (400 pixels), rarely more than 320."""
@@ -122,8 +123,7 @@ def build_atlas(
     if missing:
         raise RelayError(f"{drawings} has no drawing named {', '.join(missing[:8])}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    with tarfile.open(partial, "w") as tar:
+    with put(out) as new, tarfile.open(new, "w") as tar:
         for name in sorted(subjects):
             buffer = io.BytesIO()
             rasterise(bodies[name], side).save(buffer, "WEBP", lossless=True, method=4)
@@ -131,7 +131,6 @@ def build_atlas(
             info.size = buffer.tell()
             buffer.seek(0)
             tar.addfile(info, buffer)
-    partial.replace(out)
     return out.stat().st_size
 
 

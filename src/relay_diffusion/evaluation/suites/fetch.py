@@ -17,12 +17,6 @@ TIMEOUT = 30
 """Seconds without an answer after which fetching is given up."""
 
 
-def cache_folder() -> Path:
-    """``relay-diffusion/suites`` in ``$XDG_CACHE_HOME``, or in ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "relay-diffusion" / "suites"
-
-
 def fetch(
     url: str,
     path: Path,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relay_diffusion.errors import RelayError
-from relay_diffusion.evaluation.suites.fetch import cache_folder, fetch
+from relay_diffusion.evaluation.suites.fetch import fetch
 from relay_diffusion.evaluation.suites.formats import (
     COCO_NUM,
     read_coco,
@@ -21,7 +21,7 @@ from relay_diffusion.evaluation.suites.formats import (
     read_parti,
 )
 from relay_diffusion.evaluation.suites.prompt import Prompt, Suite
-from relay_diffusion.files import sha256_of
+from relay_diffusion.files import cache_folder, sha256_of
 
 _GITHUB = "https://raw.githubusercontent.com"
 
@@ -108,7 +108,7 @@ def public_suite(name: str, folder: Path | None = None) -> Suite:
             raise ValueError(f"it holds {len(prompts)} prompts, not {suite.num}")
         return prompts
 
-    path = fetch(suite.url, (folder or cache_folder()) / suite.file, suite.member, read)
+    path = fetch(suite.url, (folder or cache_folder("suites")) / suite.file, suite.member, read)
     try:
         prompts = read(path)
     except (ValueError, OSError) as error:

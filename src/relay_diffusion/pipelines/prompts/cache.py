@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from hashlib import sha256
 from pathlib import Path
 
-from relay_diffusion.files import put_text
+from relay_diffusion.files import cache_folder, put_text
 from relay_diffusion.pipelines.prompts.expander import Expander
-
-
-def cache_folder() -> Path:
-    """In the user's cache directory: ``$XDG_CACHE_HOME``, or ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "relay-diffusion" / "expansions"
 
 
 class Cached:
@@ -26,7 +19,7 @@ class Cached:
 
     def __init__(self, expander: Expander, *key: str, folder: Path | None = None) -> None:
         self.expander, self.key = expander, key
-        self.folder = folder or cache_folder()
+        self.folder = folder or cache_folder("expansions")
 
     def expand(self, prompt: str, seed: int) -> str:
         parts = [*self.key, prompt, seed]
