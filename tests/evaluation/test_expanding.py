@@ -54,6 +54,15 @@ def test_a_language_model_that_fails_ends_the_run_and_the_next_one_goes_on(
     assert [read_parameters(path).expanded_prompt for path in made] == [ANSWER] * 3
 
 
+def test_a_refusal_is_the_models_own_and_counted(
+    paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([ANSWER, ANSWER, "I'm sorry, but I can't help with that.", ANSWER])
+    monkeypatch.setattr(ChatModelExpander, "expand", lambda self, prompt, seed: next(answers))
+    result = paint(Path("out"), expand="transformers", expander_model="chat")
+    assert result["notes"] == ["tiny: 1 pictures are of prompts that were not expanded"]
+
+
 def test_a_prompt_with_nothing_to_expand_is_no_failure(tmp_path: Path) -> None:
     tiny_cascade(expander="scenes", world="small", max_tokens=64).save_pretrained(tmp_path / "c")
     painter = CascadePainter(Entry.parse(f"{tmp_path / 'c'}@expand=true,size=64"), Where(CPU))

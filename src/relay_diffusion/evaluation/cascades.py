@@ -63,8 +63,9 @@ class CascadePainter:
         }
 
     def expand(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
-        """Raises: RelayError if a prompt cannot be expanded, where ``relay generate`` would go on
-        with what was typed: that picture would be measured as one of an expanded prompt."""
+        """Raises: RelayError if the expander fails, where ``relay generate`` would go on with what
+        was typed: that picture would be measured as one of an expanded prompt. An answer of no use
+        is the language model's own, so the prompt stays as typed and is counted (``Batch``)."""
         if self._expander is None:
             return list(prompts)
         return [self._long_form(*each) for each in zip(prompts, seeds, strict=True)]

@@ -26,6 +26,7 @@ class Batch:
         seconds: of painting, without what comes before and after.
         peak_bytes: the most memory up to then.
         expansion_seconds: of expanding its prompts, before; not part of ``seconds``.
+        num_typed: how many prompts stayed as they were typed.
     """
 
     model: str
@@ -35,6 +36,7 @@ class Batch:
     seconds: float
     peak_bytes: int
     expansion_seconds: float = 0.0
+    num_typed: int = 0
 
 
 class Unwritable(RelayError):

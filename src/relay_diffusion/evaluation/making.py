@@ -96,8 +96,9 @@ class Maker:
             with writing_to(self.logbook.out):
                 one.path.parent.mkdir(parents=True, exist_ok=True)
                 save_picture(picture, one.path, *record)
+        typed = sum(text == one.prompt for one, text in zip(part, texts, strict=True))
         self.logbook.add(
-            Batch(self.model, suite, number, len(part), seconds, peak, expansion_seconds)
+            Batch(self.model, suite, number, len(part), seconds, peak, expansion_seconds, typed)
         )
 
 

@@ -33,7 +33,7 @@ def gather(
     and what ``measure`` found by suite, "differences" from the first model among it; "against",
     the label of that model; "truth", the judge's scores of true pictures of the same
     scenes, by suite; "judge_accuracy" as measured in its training; "scorers" with their versions;
-    "notes" on what could not be measured.
+    "notes" on what could not be measured, or expanded.
     """
     versions = {scorer.name: {"command": scorer.command} for scorer in tools.scorers}
     if tools.clip is not None:
@@ -42,6 +42,11 @@ def gather(
     models = []
     first: dict[str, Measured] = {}
     for entry in entries:
+        resolved = logbook.settings["resolved"][entry.label]
+        typed = sum(batch.num_typed for batch in logbook.of(entry.label))
+        if resolved.get("expand") and typed:
+            notes.append(f"{entry.label}: {typed} pictures are of prompts that were not expanded")
+            say(notes[-1])
         found = {}
         for suite in suites:
             measured = measure(suite, pictures[entry.label][suite.name], tools, logbook.out)
@@ -57,7 +62,7 @@ def gather(
             {
                 "label": entry.label,
                 "source": entry.source,
-                "settings": logbook.settings["resolved"][entry.label],
+                "settings": resolved,
                 "asked": logbook.settings["model"][entry.label],
                 "speed": speed(logbook.of(entry.label)),
                 "suites": found,

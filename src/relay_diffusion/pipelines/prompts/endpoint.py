@@ -6,7 +6,7 @@ from typing import Any
 
 from relay_diffusion.models.hosted import Hosted
 from relay_diffusion.pipelines.prompts.answers import usable
-from relay_diffusion.pipelines.prompts.expander import ExpansionError
+from relay_diffusion.pipelines.prompts.expander import ExpansionError, UnusableAnswer
 from relay_diffusion.pipelines.prompts.instructions import (
     MAX_NEW_TOKENS,
     TEMPERATURE,
@@ -83,5 +83,5 @@ class EndpointExpander:
         if not choices:
             return ""
         if getattr(choices[0], "finish_reason", None) == "length":
-            raise ExpansionError("the answer was cut off before its end")
+            raise UnusableAnswer("the answer was cut off before its end")
         return choices[0].message.content or ""

@@ -9,6 +9,10 @@ class ExpansionError(Exception):
     """Why a prompt could not be expanded, in words that follow "the prompt is not expanded:"."""
 
 
+class UnusableAnswer(ExpansionError):
+    """The language model answered, with what is no long form: a refusal, another language."""
+
+
 class NothingToExpand(ExpansionError):
     """The prompt has nothing that the expander knows: no failure, and the same another time."""
 

@@ -7,7 +7,12 @@ from typing import Any
 
 from relay_diffusion.pipelines.notices import quoted, warn_once
 from relay_diffusion.pipelines.prompts.answers import usable
-from relay_diffusion.pipelines.prompts.expander import Expander, ExpansionError, NothingToExpand
+from relay_diffusion.pipelines.prompts.expander import (
+    Expander,
+    ExpansionError,
+    NothingToExpand,
+    UnusableAnswer,
+)
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
@@ -31,14 +36,15 @@ def expand_prompt(
 def long_form(expander: Expander, prompt: str, seed: int, tokenizer: Any, max_tokens: int) -> str:
     """The long form of a prompt, no longer than the text encoder reads.
 
-    An empty prompt, and one with nothing in it that the expander knows, stays as it was typed.
-    Raises: ExpansionError where the expander fails or its answer is of no use, and what it raises.
+    An empty prompt, one with nothing in it that the expander knows, and one whose answer is of no
+    use stay as they were typed.
+    Raises: ExpansionError where the expander fails, and what it raises.
     """
     if not prompt.strip():
         return prompt
     try:
         text = usable(expander.expand(prompt, seed))
-    except NothingToExpand as error:
+    except (NothingToExpand, UnusableAnswer) as error:
         return _as_typed(prompt, str(error))
     return shortened(text, tokenizer, max_tokens)
 
