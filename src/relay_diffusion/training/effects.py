@@ -57,9 +57,13 @@ def insist_on_effect(recipe: Any) -> None:
     for path, (what, holds) in ONLY_WITH.items():
         name, key = path.split(".")
         table = getattr(recipe, name, None)
-        is_set = hasattr(table, key) and getattr(table, key) != _default(table, key)
-        if is_set and not holds(recipe):
-            raise RelayError(f"{path} has an effect only with {what}: leave it out")
+        if not hasattr(table, key) or holds(recipe):
+            continue
+        value, default = getattr(table, key), _default(table, key)
+        if value != default:
+            # Over another recipe, which sets it, it cannot be left out.
+            or_else = f" (or at {default!r})" if isinstance(default, int | float | str) else ""
+            raise RelayError(f"{path} has an effect only with {what}: leave it out{or_else}")
 
 
 def _default(table: Any, key: str) -> Any:
