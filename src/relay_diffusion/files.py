@@ -1,20 +1,14 @@
-"""Files that are whole or as they were, that one process at a time works on, and their hashes."""
+"""Files that are whole or as they were, where they lie, and their hashes."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
-
-from relay_diffusion.errors import RelayError
-
-log = logging.getLogger(__name__)
 
 SUFFIX = ".new"
 
@@ -95,56 +89,6 @@ def sweep(folder: Path, name: str = "") -> None:
     """Delete what killed writers left behind, of files whose names begin so."""
     for leftover in folder.glob(f".{name}*{SUFFIX}"):
         leftover.unlink(missing_ok=True)
-
-
-def lock(file: IO[Any], refusal: str) -> None:
-    """Keep other processes from locking ``file``, until it is closed or the process ends, however.
-
-    Raises: RelayError, saying ``refusal``, if another one has it.
-    """
-    if not _locked(file, wait=False):
-        raise RelayError(refusal)
-
-
-@contextlib.contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
-    """One process at a time, with the others waiting, by a file that is there meanwhile; each for
-    itself where that cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError:
-        yield
-        return
-    with file:
-        _locked(file, wait=True)
-        try:
-            yield
-        finally:
-            # Whoever waits for this very file finds what was built, and builds no more. Windows
-            # does not let it go while it is open.
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def _locked(file: IO[Any], wait: bool) -> bool:
-    """Lock a file, unless another process has and is not waited for. Without a lock it goes on
-    where there are none: on Windows, and on some network disks, of which it warns."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        log.warning(
-            "%s cannot be locked (%s): nothing keeps other processes from the same work",
-            file.name,
-            error.strerror,
-        )
-    return True
 
 
 def sha256_of(path: Path) -> str:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relay_diffusion.files import files_below, lock, one_at_a_time, sweep
+from relay_diffusion.errors import RelayError
+from relay_diffusion.files import files_below, sweep
+from relay_diffusion.locks import alone_in, lock, one_at_a_time
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -52,3 +56,24 @@ def test_leftovers_of_the_dead_are_swept(tmp_path: Path) -> None:
     (tmp_path / "00001.tar").write_bytes(b"whole")
     sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["00001.tar"]
+
+
+def test_a_forked_process_does_not_hold_the_lock_of_its_parent(tmp_path: Path) -> None:
+    """Workers of a data loader may outlive the run that forked them, when that is killed."""
+    forks = get_context("fork")
+    begun = forks.Event()
+
+    def work() -> None:
+        begun.set()
+        time.sleep(60)
+
+    with alone_in(tmp_path, "taken"):
+        worker = forks.Process(target=work)
+        worker.start()
+        assert begun.wait(10)
+    try:
+        with alone_in(tmp_path, "taken"), pytest.raises(RelayError, match="taken"):
+            alone_in(tmp_path, "taken").__enter__()
+    finally:
+        worker.kill()
+        worker.join()

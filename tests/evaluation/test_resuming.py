@@ -10,7 +10,7 @@ import torch
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.cascades import CascadePainter
-from relay_diffusion.evaluation.logbook import alone_in
+from relay_diffusion.locks import alone_in
 from tests.evaluation.conftest import Paint
 
 
@@ -33,7 +33,7 @@ def test_a_batch_size_that_was_too_large_may_be_lowered(
 
 
 def test_two_runs_are_not_in_one_folder_at_a_time(paint: Paint, tmp_path: Path) -> None:
-    with alone_in(tmp_path / "out"):
+    with alone_in(tmp_path / "out", ""):
         with pytest.raises(RelayError, match="another relay evaluate is at work in"):
             paint(tmp_path / "out")
         assert not (tmp_path / "out" / "run.json").exists()

@@ -12,9 +12,9 @@ from typing import Any
 from relay_diffusion.errors import RelayError
 from relay_diffusion.evaluation.entries import file_name
 from relay_diffusion.evaluation.lines import add_line, read_lines
-from relay_diffusion.files import lock, put_text
+from relay_diffusion.files import put_text
 
-_SETTINGS, _BATCHES, _LOCK = "run.json", "batches.jsonl", ".lock"
+_SETTINGS, _BATCHES = "run.json", "batches.jsonl"
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,6 @@ def writing_to(out: Path) -> Iterator[None]:
             f"{out} cannot be written to ({error.strerror or error}): mend that and run the same "
             "command again, it goes on from here"
         ) from error
-
-
-@contextmanager
-def alone_in(out: Path) -> Iterator[None]:
-    """Make the folder of a run, and keep other runs out of it: each would write the settings of its
-    own over those of the other.
-
-    Raises: RelayError if another one is in it.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / _LOCK).open("w") as held:
-        lock(
-            held,
-            f"another relay evaluate is at work in {out}: wait for it, or give another --out",
-        )
-        yield
 
 
 class Logbook:

@@ -20,13 +20,14 @@ from relay_diffusion.evaluation.asked import asked_of
 from relay_diffusion.evaluation.cascades import CascadePainter
 from relay_diffusion.evaluation.entries import Entry, check_labels
 from relay_diffusion.evaluation.instruments import Instruments, check_judge, check_references
-from relay_diffusion.evaluation.logbook import Logbook, Unwritable, alone_in
+from relay_diffusion.evaluation.logbook import Logbook, Unwritable
 from relay_diffusion.evaluation.making import Maker, Planned, plan
 from relay_diffusion.evaluation.painters import Painter, Where
 from relay_diffusion.evaluation.peers import PeerPainter
 from relay_diffusion.evaluation.report import write_report
 from relay_diffusion.evaluation.results import gather
 from relay_diffusion.evaluation.suites.prompt import Suite
+from relay_diffusion.locks import alone_in
 from relay_diffusion.pipelines.grid import Grid
 
 GRID_SIDE = 8
@@ -85,7 +86,8 @@ def evaluate(
         check_references(tools, suite)
         if tools.judge is not None:
             check_judge(tools.judge, suite)
-    with alone_in(out):
+    refusal = f"another relay evaluate is at work in {out}: wait for it, or give another --out"
+    with alone_in(out, refusal):  # it would write the settings of its own over those of this one
         return _evaluate(entries, suites, settings, out, tools, where, watch)
 
 

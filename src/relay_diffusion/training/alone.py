@@ -6,11 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from relay_diffusion import locks
 from relay_diffusion.errors import RelayError
-from relay_diffusion.files import lock
 from relay_diffusion.training import distributed
-
-LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -22,16 +20,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     error: RelayError | None = None
     with contextlib.ExitStack() as held:
         if distributed.is_main():
+            refusal = (
+                f"another run is at work in {folder}: wait for it, or give this one another name "
+                "with --set run.name=..."
+            )
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                file = held.enter_context((folder / LOCK).open("w"))
-                lock(
-                    file,
-                    f"another run is at work in {folder}: wait for it, or give this one another "
-                    "name with --set run.name=...",
-                )
-            except OSError as unwritable:
-                error = RelayError(f"cannot write to {folder}: {unwritable.strerror}")
+                held.enter_context(locks.alone_in(folder, refusal))
             except RelayError as refused:
                 error = refused
         if distributed.any_of(error is not None):

@@ -18,9 +18,9 @@ from relay_diffusion.data.prepare.blocklists import Blocklists
 from relay_diffusion.data.prepare.cascade import open_text_encoder, open_tokenizer, open_vae
 from relay_diffusion.data.prepare.manifest import read_manifest
 from relay_diffusion.data.prepare.reading import Prepared
-from relay_diffusion.data.prepare.run import LOCK, prepare
+from relay_diffusion.data.prepare.run import prepare
 from relay_diffusion.errors import RelayError
-from relay_diffusion.files import lock
+from relay_diffusion.locks import LOCK, lock
 from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.low_resolution import low_resolution
 from relay_diffusion.models.text import encode_text, tokenize

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from relay_diffusion.files import cache_folder, one_at_a_time, put
+from relay_diffusion.files import cache_folder, put
+from relay_diffusion.locks import one_at_a_time
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

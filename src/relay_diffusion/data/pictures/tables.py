@@ -21,7 +21,8 @@ from relay_diffusion.data.pictures.faults import PictureFault, unread
 from relay_diffusion.data.pictures.kept import fingerprint
 from relay_diffusion.data.pictures.records import Place, Records, Texts, escaped, texts_of
 from relay_diffusion.errors import RelayError
-from relay_diffusion.files import cache_folder, one_at_a_time, put, sweep
+from relay_diffusion.files import cache_folder, put, sweep
+from relay_diffusion.locks import one_at_a_time
 
 log = logging.getLogger(__name__)
 

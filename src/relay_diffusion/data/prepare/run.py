@@ -40,9 +40,8 @@ from relay_diffusion.data.prepare.pool import TRIES, Item, Pool, Work
 from relay_diffusion.data.prepare.settings import Settings
 from relay_diffusion.data.prepare.shard import Coverages, Faults, ShardFile
 from relay_diffusion.errors import RelayError
-from relay_diffusion.files import lock, put_text, sweep
-
-LOCK = ".lock"
+from relay_diffusion.files import put_text, sweep
+from relay_diffusion.locks import alone_in
 
 Row = tuple[int, int, int]
 """Record, height, width."""
@@ -79,16 +78,11 @@ def prepare(job: Job, pool: Pool) -> Manifest:
     records = open_records(job.pictures)
     plan = _plan(job, records)
     folders = (job.out, job.out / "checks", job.out / "shards")
+    refusal = f"another relay prepare is at work in {job.out}: wait for it, or give another --out"
     try:
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
-        with (job.out / LOCK).open("w") as held:
-            lock(
-                held,
-                f"another relay prepare is at work in {job.out}: wait for it, "
-                "or give another --out",
-            )
+        with alone_in(job.out, refusal):
             for folder in folders:
+                folder.mkdir(exist_ok=True)
                 sweep(folder)
             begin(job.out, plan)
             return _prepared(job, plan, records, pool)

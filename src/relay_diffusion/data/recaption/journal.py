@@ -13,7 +13,7 @@ from typing import IO
 from relay_diffusion.data.pictures.records import Place, Records
 from relay_diffusion.data.recaption.lines import json_line
 from relay_diffusion.errors import RelayError
-from relay_diffusion.files import lock
+from relay_diffusion.locks import lock
 
 
 @dataclass(frozen=True)
