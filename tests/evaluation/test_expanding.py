@@ -60,7 +60,7 @@ def test_a_refusal_is_the_models_own_and_counted(
     answers = iter([ANSWER, ANSWER, "I'm sorry, but I can't help with that.", ANSWER])
     monkeypatch.setattr(ChatModelExpander, "expand", lambda self, prompt, seed: next(answers))
     result = paint(Path("out"), expand="transformers", expander_model="chat")
-    assert result["notes"] == ["tiny: 1 pictures are of prompts that were not expanded"]
+    assert result["notes"] == ["tiny: prompts that were not expanded: 1"]
 
 
 def test_a_prompt_with_nothing_to_expand_is_no_failure(tmp_path: Path) -> None:

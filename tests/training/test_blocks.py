@@ -81,7 +81,7 @@ def test_a_smaller_budget_keeps_less_and_changes_no_gradient(
 
 
 def test_a_budget_is_the_compilers(tmp_path: Path) -> None:
-    with pytest.raises(RelayError, match="activation_memory_budget is for compile = true"):
+    with pytest.raises(RelayError, match=r"memory_budget has an effect only with run.compile"):
         tiny_recipe("base", tmp_path, run={"activation_memory_budget": 0.5})
 
 

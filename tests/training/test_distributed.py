@@ -147,7 +147,7 @@ def test_two_processes_outlive_a_full_disk(tmp_path: Path) -> None:
 def test_copies_that_cannot_be_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: 6)
     assert distributed.num_shares(2) == 3
-    with pytest.raises(RelayError, match=r"replicas is 4, must divide the number of processes, 6"):
+    with pytest.raises(RelayError, match=r"replicas is 4, which does not divide the 6 processes"):
         distributed.num_shares(4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,16 @@ def test_a_batch_far_beyond_the_memory_is_refused_before_anything_is_loaded(
     monkeypatch.setattr("relay_diffusion.training.run.memory_of", lambda _: available)
     with pytest.raises(RelayError, match=r"are wanted for .* 64 samples at a time .* raise optim"):
         run(recipe, source=Squares, make=lambda *_: pytest.fail("it was loaded"))
+
+    class LoadedError(Exception):
+        pass
+
+    def load(*_: Any) -> Objective:
+        raise LoadedError
+
+    smaller = {"compile": True, "activation_memory_budget": 0.25}
+    with pytest.raises(LoadedError):
+        run(replace(recipe, run=replace(recipe.run, **smaller)), source=Squares, make=load)
 
 
 @pytest.mark.parametrize("text", ["max", "5000000"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tiny_training import UNET, tiny_recipe, train_tiny, write_cascade
 from relay_diffusion.errors import RelayError
 from relay_diffusion.training.networks import build_unet, save_half
 from relay_diffusion.training.recipe import Recipe
-from relay_diffusion.training.resuming import fixed_networks
+from relay_diffusion.training.resuming import NETWORKS, fixed_networks
 from relay_diffusion.training.rounds import rounds_of
 
 __all__ = ["teacher"]
@@ -36,6 +37,14 @@ def test_an_adapter_is_not_trained_on_over_another_base(tmp_path: Path) -> None:
     shutil.rmtree(cascade / "base_unet")
     shutil.move(tmp_path / "before", cascade / "base_unet")
     assert train_tiny(recipe(2), resume=True)
+
+
+def test_a_damaged_note_of_them_is_named(tmp_path: Path) -> None:
+    recipe = tiny_recipe("base", tmp_path, run={"steps": 1})
+    train_tiny(recipe)
+    (recipe.folder / "checkpoints" / NETWORKS).write_text("{")
+    with pytest.raises(RelayError, match=r"networks.json: Expecting property name"):
+        train_tiny(replace(recipe, run=replace(recipe.run, steps=2)), resume=True)
 
 
 BASE, RELAY = "base", "relay"

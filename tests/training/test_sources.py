@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,14 @@ def test_an_atlas_that_is_not_there_is_named(tmp_path: Path) -> None:
     data = replace(Data(), atlas=str(tmp_path / "atlas.tar"))
     with pytest.raises(RelayError, match=r"no sprite atlas at .*atlas.tar"):
         open_source(data, 0, CPU)
+
+
+def test_workers_go_with_the_stream_that_they_work_for() -> None:
+    before = set(active_children())
+    ahead = Ahead(Numbers(), 1)  # type: ignore[arg-type]
+    ahead.batch(0, 4)
+    (worker,) = set(active_children()) - before
+    del ahead
+    gc.collect()
+    worker.join(30)
+    assert not worker.is_alive()

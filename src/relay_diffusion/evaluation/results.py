@@ -45,7 +45,7 @@ def gather(
         resolved = logbook.settings["resolved"][entry.label]
         typed = sum(batch.num_typed for batch in logbook.of(entry.label))
         if resolved.get("expand") and typed:
-            notes.append(f"{entry.label}: {typed} pictures are of prompts that were not expanded")
+            notes.append(f"{entry.label}: prompts that were not expanded: {typed}")
             say(notes[-1])
         found = {}
         for suite in suites:

@@ -91,8 +91,8 @@ def num_shares(replicas: int) -> int:
     """
     if world_size() % replicas:
         raise RelayError(
-            f"run.replicas is {replicas}, must divide the number of processes, {world_size()}: "
-            "1, or the number of machines"
+            f"run.replicas is {replicas}, which does not divide the {world_size()} processes: "
+            "give 1, or the number of machines"
         )
     return world_size() // replicas
 

@@ -47,6 +47,14 @@ ONLY_WITH: dict[str, tuple[str, Holds]] = {
     "optimizer.final": _FALLS,
     "preview.num_steps": ("the objectives base, relay, concat", _of("base", "relay", "concat")),
     "preview.prompts": ("the objective base", _of("base")),
+    "preview.guidance": (
+        "an objective that draws pictures",
+        _of("base", "relay", "concat", "distill"),
+    ),
+    "run.activation_memory_budget": (
+        "run.compile = true and run.activation_checkpointing = false",
+        lambda recipe: recipe.run.compile and not recipe.run.activation_checkpointing,
+    ),
     "validation.sizes": ("the objective autoencoder", _of("autoencoder")),
 }
 """Key to what it has an effect with, in words, and whether a recipe has that."""
@@ -62,7 +70,8 @@ def insist_on_effect(recipe: Any) -> None:
         value, default = getattr(table, key), _default(table, key)
         if value != default:
             # Over another recipe, which sets it, it cannot be left out.
-            or_else = f" (or at {default!r})" if isinstance(default, int | float | str) else ""
+            simple = isinstance(default, int | float | str)
+            or_else = f", or set it to {default!r}" if simple else ""
             raise RelayError(f"{path} has an effect only with {what}: leave it out{or_else}")
 
 

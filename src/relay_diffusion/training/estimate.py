@@ -197,7 +197,7 @@ def describe(recipe: Recipe, weights: Weights, needs: Estimate | None = None) ->
             f"all, at {_CPU_FLOPS / 1e12:g} TFLOP/s a core, what an AMD EPYC made in bfloat16"
         )
     for num_devices in (1, 8, 16, 64):
-        replicas = min(recipe.run.replicas, num_devices)
+        replicas = recipe.run.replicas
         if recipe.data.batch_size % (num_devices * recipe.optimizer.accumulate):
             continue
         if num_devices % replicas:

@@ -78,18 +78,17 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     export = Export(recipe.folder / "export", objective, dump_toml(recipe))
     held = export.held()
     if held and not start:  # its checkpoints were deleted
-        if not resume:
-            raise RelayError(
-                f"{recipe.folder} already holds networks, of step {held}, and no checkpoint to go "
-                "on from: give this run another name with --set run.name=..., or move export/ away"
-            )
-        if held >= run.steps:
+        if resume and held >= run.steps:
             return True
+        raise RelayError(
+            f"{recipe.folder} already holds networks, of step {held}, and no checkpoint to go "
+            "on from: give this run another name with --set run.name=..., or move export/ away"
+        )
 
     def save() -> None:
         done_steps.fill_(step)
         checkpoints.save(step, state, dump_toml(recipe))
-        if leave or check or show:  # otherwise it is written while the run goes on
+        if leave or check or show:  # what follows may fail, and is not to cost it
             checkpoints.settle()
 
     def put_export() -> None:
@@ -102,16 +101,9 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
         # Who is asked to stop meanwhile, in a validation that takes long, does not begin these.
         if objective.preview is None or distributed.any_of("SIGTERM" in asked):
             return
-        try:
-            with journal.aside(), _evaluating(recipe, modules, ema, device):
-                pictures, columns = objective.preview()
-                journal.pictures(step, pictures, columns)
-        except torch.OutOfMemoryError as error:
-            raise RelayError(
-                f"{device} has not the memory for the preview of step {step}: lower "
-                "preview.num_pictures, or set preview.every = 0; --resume then goes on from the "
-                "last checkpoint"
-            ) from error
+        with journal.aside(), _evaluating(recipe, modules, ema, device):
+            pictures, columns = objective.preview()
+            journal.pictures(step, pictures, columns)
 
     if start >= run.steps and held != start:  # there was no room, or no time
         with _evaluating(recipe, modules, ema, device):
@@ -234,10 +226,14 @@ def _evaluating(recipe: Recipe, modules: Any, ema: Ema, device: torch.device) ->
     """Averaged weights, no gradients, the precision of the run; all as before afterwards."""
     for module in modules.values():
         module.eval()
-    # Sizes of batches come up here that training does not have: each would be compiled for.
-    plain = torch.compiler.set_stance("force_eager")
     try:
-        with torch.no_grad(), ema.applied(), _autocast(recipe, device), plain:
+        with (
+            torch.no_grad(),
+            ema.applied(),
+            _autocast(recipe, device),
+            # Batches have sizes here that training has not: each would be compiled for.
+            torch.compiler.set_stance("force_eager"),
+        ):
             yield
     finally:
         distributed.forget_gathered(modules)

@@ -28,7 +28,8 @@ class OptimizerSettings:
         betas: memories of the moments.
         eps: added to the root of the second moment.
         weight_decay: of matrices and kernels.
-        clip: bound of the norm of the whole gradient, of student and critic of each; 0 is none.
+        clip: bound of the norm of the gradient, of all that learns together, of student and critic
+            apart; 0 is none.
         warmup: steps in which the rate rises to ``lr``.
         schedule: how it falls to ``final`` times ``lr``.
         decay_steps: over how many of the last steps; 0 is all after the warm-up.

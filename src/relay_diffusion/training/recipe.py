@@ -44,10 +44,10 @@ class Run:
         activation_checkpointing: of the networks that learn: less memory, a third more arithmetic.
         compile: of the networks that learn.
         activation_memory_budget: with ``compile``, the share of activations that is kept for the
-            backward pass, the rest, what is cheapest, being computed again: between all of them
-            and activation checkpointing, as PyTorch has it (torch.compile's partitioner).
-        replicas: of the weights, under torchrun: 1 shares them out over all processes; the number
-            of machines, over those of each, so that passes need no weights from another machine.
+            backward pass; the compiler computes the cheapest of the others again. In place of
+            ``activation_checkpointing``.
+        replicas: copies of the weights under torchrun: 1 shares one out over all processes; the
+            number of machines keeps one on each, so that passes need no weights from another.
         num_threads: of the CPU; 0 leaves PyTorch's choice.
         max_minutes: save and stop after so long, to go on with ``--resume``; 0 is no limit.
         log_every: steps between two lines of ``log.jsonl``.
@@ -76,13 +76,6 @@ class Run:
         at_least(0, num_threads=self.num_threads, max_minutes=self.max_minutes)
         within(0, 2**32 - 1, seed=self.seed)
         within(0, 1, activation_memory_budget=self.activation_memory_budget)
-        if self.activation_memory_budget < 1 and (
-            not self.compile or self.activation_checkpointing
-        ):
-            raise RelayError(
-                "activation_memory_budget is for compile = true and activation_checkpointing = "
-                "false, in whose place it is; leave it out otherwise"
-            )
         if self.name in ("", ".", "..") or "/" in self.name:
             raise RelayError(f"name is {self.name!r}, must be the name of a folder")
 

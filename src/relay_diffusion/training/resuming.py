@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from relay_diffusion.config import changed_keys, dump_toml
-from relay_diffusion.errors import RelayError
+from relay_diffusion.errors import RelayError, first_line
 from relay_diffusion.files import put_text
 from relay_diffusion.models.folder import part_folder
 from relay_diffusion.models.hashes import network_hash, weight_files
@@ -61,21 +61,32 @@ def _insist_on_networks(file: Path, recipe: Recipe, begun: bool) -> None:
     """Write down the fixed networks of a run that begins; see that one that goes on has the same:
     what it learned is good for those only."""
     changed: list[str] = []
+    failed: BaseException | None = None
     if distributed.is_main():  # gigabytes are read
-        folders = fixed_networks(recipe)
-        # Of what is stored as anything but safetensors there is no hash.
-        now = {name: network_hash(at) for name, at in folders.items() if weight_files(at)}
-        if begun and file.is_file():
-            before = json.loads(file.read_text(encoding="utf-8"))
-            changed = [name for name in now if before.get(name, now[name]) != now[name]]
-        else:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            put_text(file, json.dumps(now, indent=2) + "\n")
+        try:
+            changed = _changed_networks(file, recipe, begun)
+        except (OSError, ValueError) as error:  # RelayError is one
+            failed = error
+    failed = distributed.failure(failed)
+    if failed is not None:
+        raise RelayError(f"{file}: {first_line(failed)}") from failed
     if distributed.any_of(bool(changed)):
         raise RelayError(
             f"{recipe.folder} was trained with another {', '.join(changed) or 'network'} than is "
             "there now: go on with that one, or begin anew with --set run.name=..."
         )
+
+
+def _changed_networks(file: Path, recipe: Recipe, begun: bool) -> list[str]:
+    folders = fixed_networks(recipe)
+    # Of what is stored as anything but safetensors there is no hash.
+    now = {name: network_hash(at) for name, at in folders.items() if weight_files(at)}
+    if begun and file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        return [name for name in now if before.get(name, now[name]) != now[name]]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    put_text(file, json.dumps(now, indent=2) + "\n")
+    return []
 
 
 def fixed_networks(recipe: Recipe) -> dict[str, Path]:

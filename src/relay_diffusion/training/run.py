@@ -116,7 +116,8 @@ def _insist_on_memory(recipe: Recipe, device: torch.device) -> None:
     insist_on_memory(weights, num_devices, device)
     if isinstance(recipe, DenoisingRecipe):
         fused = device.type == "cuda"
-        activations = activation_bytes(recipe, networks, fused) * samples_at_once(recipe)
+        of_sample = activation_bytes(recipe, networks, fused) * recipe.run.activation_memory_budget
+        activations = of_sample * samples_at_once(recipe)
         wanted, available = weights.bytes_per_device(num_devices) + activations, memory_of(device)
         told = (
             f"about {wanted / 2**30:.3g} GiB are wanted for weights, optimiser and activations of "

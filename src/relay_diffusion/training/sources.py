@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import random
 import signal
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic
@@ -148,10 +149,8 @@ class Ahead(Generic[Described]):
         self.stream = stream
         self.workers = workers
         self._next: int | None = None
-        self._descriptions: list[Iterator[Described | RelayError]] = []  # one, or none yet
-        # Python waits at exit for workers that somebody still holds, such as an error's traceback,
-        # and they ignore the signal that they are to end by.
-        atexit.register(self._descriptions.clear)
+        self._descriptions: Iterator[Described | RelayError] = iter(())
+        _open.add(self)
 
     def batch(self, step: int, batch_size: int, rows: range | None = None) -> Pictures:
         if step != self._next:
@@ -163,15 +162,30 @@ class Ahead(Generic[Described]):
                 multiprocessing_context="fork",
                 worker_init_fn=_outlive_signals,
             )
-            self._descriptions[:] = [iter(loader)]
+            self._descriptions = iter(loader)
         self._next = step + 1
-        described = next(self._descriptions[0])
+        described = next(self._descriptions)
         if isinstance(described, RelayError):
             raise described
         return self.stream.draw(described)
 
     def caption_pairs(self, step: int, batch_size: int) -> Sequence[tuple[str, str]]:
         return self.stream.caption_pairs(step, batch_size)
+
+    def end(self) -> None:
+        """Let its workers go."""
+        self._descriptions = iter(())
+
+
+_open: weakref.WeakSet[Ahead[Any]] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Python waits at exit for workers that somebody still holds, such as an error's traceback, and
+    they ignore the signal that they are to end by."""
+    for ahead in list(_open):
+        ahead.end()
 
 
 def _outlive_signals(worker: int) -> None:

@@ -42,10 +42,10 @@ def kept(
     files = list(files)
     name, state = fingerprint(files)
     path = cache_folder("pictures") / f"{name}.{kind}.npz"
+    before = _version(path)
     found = _found(path, state)
     if found is not None:
         return found
-    before = _version(path)
     with one_at_a_time(path.with_suffix(".lock")):
         found = _found(path, state, passing=_version(path) != before)
         if found is not None:

@@ -164,5 +164,5 @@ def _answer_of(completion: Any) -> Answer:
         read,
         written,
         flaws.get(getattr(choice, "finish_reason", ""), ""),
-        num_uncounted=not (read or written),
+        num_uncounted=int(not (read or written)),
     )

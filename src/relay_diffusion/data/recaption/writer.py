@@ -16,7 +16,7 @@ class Answer:
         prompt_tokens, completion_tokens: as the server counts them; 0 if it does not say.
         flaw: why the text is not whole, such as "cut off"; empty if it is.
         num_uncounted: tries that may have to be paid for and of which no tokens are known: those
-            that timed out, and one whose answer came without a count.
+            that had no response, and one whose answer came without a count.
     """
 
     text: str
@@ -39,7 +39,9 @@ class Writer(Protocol):
         """Whether it can be asked at all, at no cost. Raises: RelayError."""
 
     async def write(self, request: Request) -> Answer:
-        """
+        """Ask for one caption.
+
+        Returns: also an answer of no use, with its flaw, where the tries that it took are charged.
         Raises: Unusable if there is no answer for this picture; RelayError if there will be none
             for any.
         """
