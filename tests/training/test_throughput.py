@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import UNET
+from tiny_training import UNET, pass_of
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -43,24 +43,13 @@ def test_a_unet_is_counted_as_a_whole_pass_is(frozen: tuple[str, ...], checkpoin
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(not any(part in name for part in frozen))
 
-    def forward() -> torch.Tensor:
-        return unet(
-            torch.randn(2, 4, 8, 8),
-            torch.tensor([3, 4]),
-            encoder_hidden_states=torch.randn(2, 5, 16),
-            added_cond_kwargs={
-                "text_embeds": torch.zeros(2, 0),
-                "time_ids": torch.zeros(2, 6),
-            },
-        ).sample
-
     # As two products of matrices; fused kernels do one of them again.
     with sdpa_kernel(SDPBackend.MATH):
         with FlopCounterMode(display=False) as counter:
-            forward().sum().backward()
+            pass_of(unet).sum().backward()
         if checkpointing:
             unet.enable_gradient_checkpointing()
-        assert training_flops(forward, {"unet": unet}) == counter.get_total_flops()
+        assert training_flops(lambda: pass_of(unet), {"unet": unet}) == counter.get_total_flops()
 
 
 def test_networks_that_are_called_in_parts_are_counted_and_left_in_training() -> None:

@@ -63,6 +63,14 @@ UNET = {
 }
 
 
+def pass_of(unet: Any) -> Tensor:
+    """Of noise through a network of ``UNET``, with text 16 wide."""
+    added = {"text_embeds": torch.zeros(2, 0), "time_ids": torch.zeros(2, 6)}
+    z, text = torch.randn(2, 4, 8, 8), torch.randn(2, 5, 16)
+    prediction: Tensor = unet(z, torch.tensor([3, 4]), text, added_cond_kwargs=added).sample
+    return prediction
+
+
 @dataclass(frozen=True)
 class Squares:
     """Pictures of one coloured square on grey; a function of (split, step), as is asked."""
