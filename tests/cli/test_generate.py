@@ -258,6 +258,26 @@ def test_upscale_takes_the_prompt_that_the_picture_carries(
     assert record is not None and record["prompt"] == "a red fox"
 
 
+def test_an_empty_prompt_of_upscale_is_none_and_stays_so(
+    generate, cascade_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether it was given or is in a picture; without text no text encoder need be there."""
+    (small,) = generate("a red fox", "--out", tmp_path)
+    without = tmp_path / "without"
+    shutil.copytree(cascade_folder, without)
+    for part in ("text_encoder", "tokenizer"):
+        shutil.rmtree(without / part)
+
+    def upscaled(path: Path, *options: str) -> Path:
+        arguments = ["--model", str(without), "--out", str(tmp_path), "--device", "cpu"]
+        assert main(["upscale", str(path), *arguments, *options]) == 0
+        return Path(capsys.readouterr().out.strip())
+
+    larger = upscaled(small, "--prompt", "")
+    again = upscaled(larger)
+    assert [(read_record(path) or {})["prompt"] for path in (larger, again)] == [None, None]
+
+
 def test_arguments_come_before_the_file(tmp_path: Path) -> None:
     (tmp_path / "prompts").write_text("two\nthree")
     assert read_prompts(["one"], str(tmp_path / "prompts")) == ["one", "two", "three"]

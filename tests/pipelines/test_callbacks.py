@@ -94,6 +94,23 @@ def test_embedded_guidance_follows_a_change_of_scale(
 
 
 @pytest.mark.parametrize(
+    ("scale", "said"),
+    [(30.0, "guidance 30 is outside the range"), ([3.0], "guidance of type list; give one number")],
+)
+def test_a_callback_is_held_to_the_guidance_of_a_call(
+    distilled: RelayPipeline, scale: Any, said: str
+) -> None:
+    distilled.register_to_config(guidance_range=[1.0, 8.0])
+
+    def change(pipe: RelayPipeline, *_: Any) -> dict[str, Any]:
+        pipe.guidance_scale = scale
+        return {}
+
+    with pytest.raises(RelayError, match=said):
+        distilled(PROMPT, callback_on_step_end=change)
+
+
+@pytest.mark.parametrize(
     ("returned", "said"),
     [
         ({"prompt_embeds": torch.zeros(1)}, "returned prompt_embeds; latents are all"),

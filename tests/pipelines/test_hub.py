@@ -56,6 +56,22 @@ def test_so_is_a_fast_sibling(asked: list[tuple[str, dict[str, Any]]]) -> None:
     ]
 
 
+def test_the_hub_is_asked_once_without_settings_too(
+    asked: list[tuple[str, dict[str, Any]]],
+) -> None:
+    RelayPipeline.from_pretrained("owner/fast")
+    assert [hub_id for hub_id, _ in asked] == ["owner/fast", "owner/full"]
+
+
+def test_an_id_is_one_whatever_lies_in_the_working_directory(
+    asked: list[tuple[str, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "owner" / "full").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    RelayPipeline.from_pretrained("owner/fast")
+    assert [hub_id for hub_id, _ in asked] == ["owner/fast", "owner/full"]
+
+
 def test_what_was_said_is_forgotten_afterwards(asked: list[tuple[str, dict[str, Any]]]) -> None:
     RelayPipeline.from_pretrained("owner/full", token="secret")
     RelayPipeline.from_pretrained("owner/full")

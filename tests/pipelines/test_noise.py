@@ -44,7 +44,7 @@ def test_given_latents_are_taken_and_missing_ones_drawn() -> None:
     [
         (torch.zeros(1, 4, 8, 8), r"stage 0 have shape \(1, 4, 8, 8\), not \(2, 4, 4, 4\)"),
         ([None, torch.zeros(2, 4, 4, 4)], r"stage 1 have shape"),
-        ([None, None, None], "latents for 3 stages; here is 2"),
+        ([None, None, None], "latents for 3 stages; give 2 or fewer"),
     ],
 )
 def test_latents_that_do_not_fit_are_refused(latents: object, complaint: str) -> None:

@@ -179,7 +179,8 @@ def generate(
     where = pick_device(device)
     precision = pick_dtype(given["dtype"] or "auto", where)
     named = given["model"] or "starter"
-    # All that can be refused is, before a language model is asked and the networks are opened.
+    # Sizes, numbers and strengths are checked before a language model is asked or weights are
+    # opened.
     cascade = outline(named)
     height, width = cascade.stages_for(given["height"], given["width"])[-1]
     if (

@@ -13,7 +13,8 @@ def first_seed(seed: int | None, num: int, told: str) -> int:
     """That seed, or a random one.
 
     Args:
-        num: of pictures with a seed of their own; told: what the user gave so many of.
+        num: pictures, each with a seed of its own.
+        told: what the user gave, for the message, such as "--num 4".
     Raises: RelayError if the last one would be none.
     """
     if (seed or 0) > LAST_SEED + 1 - num:

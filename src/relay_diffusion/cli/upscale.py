@@ -72,10 +72,10 @@ def upscale(
 
     if fast:
         model = fast_sibling(model)
-    pictures = [open_picture(path) for path in images]
-    for picture in pictures:
+    for path in images:  # all of them, before anything is opened
+        picture = open_picture(path)
         check_pixels(picture.height << times, picture.width << times)
-    read = [prompt or prompt_in(path) for path in images]
+    read = [(prompt_in(path) if prompt is None else prompt) or None for path in images]
     if negative and not all(read):
         raise RelayError(NEGATIVE_ALONE)
     first = first_seed(seed, len(images), f"{len(images)} pictures")
@@ -90,7 +90,8 @@ def upscale(
     from relay_diffusion.pipelines.settings import resolve_settings
 
     where = pick_device(device)
-    cascade = outline(model)
+    texts = list(dict.fromkeys(text for text in read if text))
+    cascade = outline(model, frozenset(() if texts else ("text_encoder", "tokenizer")))
     sampling = resolve_settings(
         cascade.config,
         cascade.distilled,
@@ -101,17 +102,16 @@ def upscale(
         relay_start=strength,
     )
     how = (model, where, pick_dtype(dtype, where), low_memory, adapters)
-    texts = list(dict.fromkeys(text for text in read if text))
     embeds: dict[str | None, Any] = {None: (None, None)}
     if texts:
         pipe, encoded = open_with_texts(texts, negative, *how)
         embeds |= zip(texts, encoded, strict=True)
     else:
         pipe = open_cascade(*how, text_encoder=None, tokenizer=None)
-    for index, (source, picture, text) in enumerate(zip(images, pictures, read, strict=True)):
+    for index, (source, text) in enumerate(zip(images, read, strict=True)):
         text_embeds, negative_embeds = embeds[text]
         larger = pipe.upscale(
-            picture,
+            open_picture(source),
             prompt_embeds=text_embeds,
             negative_prompt_embeds=negative_embeds,
             num_relay_steps=sampling.num_relay_steps,

@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.hub import download, is_hub_id
 from relay_diffusion.models.registry import INDEX, PACKAGED, resolve
 
 PARTS = ("text_encoder", "tokenizer", "vae", "base_unet", "relay_unet", "scheduler")
+
+# What holds for a cascade that does not say; also the defaults of RelayPipeline.__init__.
+MAX_TOKENS = 225
+RELAY_BLUR = "linear"
+RELAY_START = 500
 
 
 def read_json(folder: Path, file: Path) -> dict[str, Any]:
@@ -36,14 +42,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     return read_json(folder, folder / INDEX)
 
 
-MAX_TOKENS = 225
-RELAY_BLUR = "linear"
-RELAY_START = 500
-"""Of a cascade that does not say; ``RelayPipeline.__init__`` has the same."""
-
-
 def max_tokens_of(index: Mapping[str, Any]) -> int:
-    """Length of prompts."""
+    """Length of prompts, in tokens; ``MAX_TOKENS`` where the cascade does not say."""
     return int(index.get("max_tokens", MAX_TOKENS))
 
 
@@ -71,12 +71,12 @@ def read_note(export: Path, name: str) -> dict[str, Any]:
 
 
 def relay_blur_of(index: Mapping[str, Any]) -> str:
-    """The relay's blur schedule."""
+    """The relay's blur schedule; ``RELAY_BLUR`` where the cascade does not say."""
     return str(index.get("relay_blur", RELAY_BLUR))
 
 
 def relay_start_of(index: Mapping[str, Any]) -> float:
-    """T_r of the relay at its first doubling."""
+    """T_r of the relay at its first doubling; ``RELAY_START`` where the cascade does not say."""
     return float((index.get("relay_start") or [RELAY_START])[0])
 
 
@@ -101,6 +101,8 @@ def related(folder: Path, name: str) -> Path:
     beside = _beside(folder, name)
     if beside.is_dir():
         return beside
+    if is_hub_id(name):  # whatever lies in the working directory
+        return download(name)
     if Path(name).is_dir():
         raise RelayError(
             f"{folder} names the cascade {name}, as seen from its own folder, and there is no "

@@ -50,7 +50,7 @@ def downloading(proxies: Any = None, **settings: Any) -> Iterator[None]:
     """
     if proxies:
         raise RelayError("huggingface_hub takes no proxies: set HTTPS_PROXY in the environment")
-    if not settings:  # those that are in force stay
+    if not settings and _download.get() is not _snapshot:  # those that are in force stay
         yield
         return
     before = _download.set(cache(partial(_snapshot, **settings)))

@@ -137,9 +137,8 @@ def _weighted(unet: Any, adapter_name: str, state: Mapping[str, Tensor]) -> dict
         if adapter_name not in getattr(layer, "scaling", {}):
             continue
         acting = layer.scaling[adapter_name]
-        layer.set_scale(
-            adapter_name, 1
-        )  # peft tells the layer's own, alpha / rank, in no other way
+        # peft tells the layer's own scale, alpha / rank, in no other way.
+        layer.set_scale(adapter_name, 1)
         own, layer.scaling[adapter_name] = layer.scaling[adapter_name], acting
         if acting != own:
             key = f"{name}.lora_B.weight"

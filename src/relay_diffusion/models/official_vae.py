@@ -33,7 +33,8 @@ _ATTENTION = {
 def vae_from_official(path: str | Path) -> AutoencoderKL:
     """Open SDXL's autoencoder, or one of that layout in other sizes.
 
-    The sizes are read off the tensors; the weights keep their dtype and stay mapped.
+    The sizes are read off the tensors; the weights keep their dtype and stay mapped. Latents are
+    scaled as SDXL's: ``register_to_config(scaling_factor=...)`` says otherwise.
 
     Args:
         path: .safetensors or torch file; its names may stand under ``first_stage_model.``, as in

@@ -147,7 +147,8 @@ class RelayPipeline(InProgress, AdaptedComponents):
         text = self.encode_prompt(
             prompt, negative_prompt, num_images_per_prompt, prompt_embeds, negative_prompt_embeds
         )
-        self.maybe_free_model_hooks()  # a network sends away only the one before it in its order
+        # Offloading sends away only the network before the next in model_cpu_offload_seq.
+        self.maybe_free_model_hooks()
         run = Run.prepare(self, sizes, text, settings, latents, generator, watch)
 
         z = run.base(sizes[0], x, strength)
@@ -191,8 +192,8 @@ class RelayPipeline(InProgress, AdaptedComponents):
             image: a PIL image, an array or a tensor in [0, 1], see ``pictures.to_pixels``; of any
                 size: it is padded for the networks and the result cut back.
             prompt: what the picture shows; None runs the networks without text.
-            strength: start level T_r of the relay, a training index above 1 to 1000: how
-                much may change. It is no share of 0 to 1. None: the cascade's own for that size.
+            strength: start level T_r of the relay, a training index above 1 and up to 1000: how
+                much may change; no share. None: the cascade's own for that size.
             times: doublings.
             guidance_scale: of the relay, None: the cascade's own default there.
             latents: unit normal noise (B, C, H / 8, W / 8) of the first doubling, or a list.

@@ -83,8 +83,8 @@ class AdaptedComponents(CascadeComponents):
         Args:
             adapter_weights: of each, or one for all; None is 1. They multiply the scales that the
                 adapters were loaded at.
-        Raises: RelayError for names that are not there or weights that are none, for a DoRA at
-            another weight than 1, and while adapters are fused.
+        Raises: RelayError for names that are not there or weights that are no finite numbers, for a
+            DoRA at another weight than 1, and while adapters are fused.
         """
         names = self._known(adapter_names)
         given = 1.0 if adapter_weights is None else adapter_weights

@@ -59,7 +59,7 @@ class StageNoise:
         given = [latents] if latents is None or isinstance(latents, Tensor) else list(latents)
         kind = "doubling" if first else "stage"
         if len(given) > len(shapes):
-            raise RelayError(f"latents for {len(given)} {kind}s; here is {len(shapes)}")
+            raise RelayError(f"latents for {len(given)} {kind}s; give {len(shapes)} or fewer")
         for stage, (noise, shape) in enumerate(zip(given, shapes, strict=False), first):
             expected = (len(generators), *shape)
             if noise is not None and tuple(noise.shape) != expected:

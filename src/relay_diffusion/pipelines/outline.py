@@ -15,14 +15,15 @@ from relay_diffusion.pipelines.components import settings_of
 from relay_diffusion.pipelines.folder import check_cascade_folder
 
 
-def outline(model: str | Path) -> RelayPipeline:
+def outline(model: str | Path, without: frozenset[str] = frozenset()) -> RelayPipeline:
     """A cascade whose networks have shapes only, and which reads no text: enough for its config,
     ``distilled`` and ``stages_for``.
 
+    Args: without: parts that the run does without, and that need not be there.
     Raises: RelayError for a folder that is no cascade, naming the file at fault.
     """
     folder = resolve(model)
-    check_cascade_folder(folder)
+    check_cascade_folder(folder, without)
     index = read_index(folder)
     networks = {part: _shapes(index, part, folder) for part in ("vae", "base_unet", "relay_unet")}
     nothing: dict[str, Any] = dict.fromkeys(("text_encoder", "tokenizer", "scheduler"))

@@ -30,8 +30,8 @@ class PictureFolder:
 
     @contextmanager
     def next(self, words: str, end: str = "") -> Iterator[Path]:
-        """A file for the next picture, named by its number, ``words`` as far as there is room, and
-        ``end``. It is nobody else's, and goes if nothing is written to it."""
+        """A new file for the next picture, named by its number, ``words`` as far as there is room,
+        and ``end``; removed again if the block raises."""
         path = self._reserved("-".join(filter(None, (_slug(words), _slug(end)))))
         try:
             yield path

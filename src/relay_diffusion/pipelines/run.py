@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -26,7 +26,12 @@ from relay_diffusion.models.guidance import has_guidance
 from relay_diffusion.models.low_resolution import enlarge
 from relay_diffusion.pipelines.noise import Generators, Latents, StageNoise, split_generators
 from relay_diffusion.pipelines.notices import warn_once
-from relay_diffusion.pipelines.settings import Settings, schedule_of, warn_of_untrained_use
+from relay_diffusion.pipelines.settings import (
+    Settings,
+    check_guidance,
+    schedule_of,
+    warn_of_untrained_use,
+)
 from relay_diffusion.pipelines.sizes import Size, num_doublings
 from relay_diffusion.pipelines.watch import Interrupted, StageWatch, WatchOptions, not_finite
 
@@ -144,13 +149,12 @@ class Run:
         settings = self.settings
         scale = settings.guidance_scale if kind == "base" else settings.relay_guidance_scale
         self.pipe.guidance_scale = scale
-        at_scale = lru_cache(maxsize=1)(partial(self._denoise, unet, size, beside))
         indices = self.schedule.nearest(sigmas[:-1]).tolist()
         name = f"{kind} {size[1]}x{size[0]}"
         with StageWatch(self.pipe, stage, name, indices, unet.dtype, self.watch) as watch:
             try:
                 z = sampler(
-                    lambda z, sigma: at_scale(self.pipe.guidance_scale)(z, sigma),
+                    self._guided_as_told(kind, size, beside),
                     *start,
                     sigmas=sigmas,
                     solver=settings.solver,
@@ -163,8 +167,24 @@ class Run:
             watch.check_finite()
         return z
 
-    def _denoise(self, unet: Any, size: Size, beside: Tensor | None, scale: float) -> Denoise:
+    def _guided_as_told(self, kind: str, size: Size, beside: Tensor | None) -> Denoise:
+        """The network at the pipeline's guidance scale, which a callback may change."""
+        scale = self.pipe.guidance_scale
+        denoise = self._denoise(kind, size, beside, scale)
+
+        def at_that_scale(z: Tensor, sigma: Tensor) -> Tensor:
+            nonlocal scale, denoise
+            if self.pipe.guidance_scale != scale:
+                scale = self.pipe.guidance_scale
+                check_guidance(self.pipe.config, self.pipe.distilled, kind, scale)
+                denoise = self._denoise(kind, size, beside, scale)
+            return denoise(z, sigma)
+
+        return at_that_scale
+
+    def _denoise(self, kind: str, size: Size, beside: Tensor | None, scale: float) -> Denoise:
         """The network under its guidance: embedded if it has that, else classifier-free."""
+        unet = getattr(self.pipe, f"{kind}_unet")
         denoiser = Denoiser(unet, self.schedule, self.pipe.scheduler.config.prediction_type)
         vector = size_conditioning(size, self.text)
         if has_guidance(unet):

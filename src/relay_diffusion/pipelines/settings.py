@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, cast, get_args
@@ -78,8 +78,9 @@ def resolve_settings(
 
     Args:
         config: of the pipeline, see ``RelayPipeline.__init__``.
-        relay_start: start level T_r that was asked for, by the name of strength.
         distilled: stages ("base", "relay") whose network has guidance embedded.
+        relay_start: start level T_r for all doublings (``strength`` of ``upscale``); None is the
+            cascade's own.
     Raises: RelayError for a value outside its range, or for a guidance scale outside the range that
         the stage's network was distilled for.
     """
@@ -128,11 +129,9 @@ def resolve_settings(
     blur = config["relay_blur"]
     if blur not in get_args(Blur):
         raise RelayError(f"relay_blur {blur!r}; allowed is {' or '.join(get_args(Blur))}")
-    known = config["guidance_range"]
-    ranges = {"base": known, "relay": config["relay_guidance_range"] or known}
-    for stage, asked in (("base", scale), ("relay", settings.relay_guidance_scale)):
-        follows = stage == "relay" and relay_scale is None
-        _check_guidance(stage, asked, ranges[stage] if stage in distilled else None, follows)
+    check_guidance(config, distilled, "base", settings.guidance_scale)
+    follows = relay_scale is None
+    check_guidance(config, distilled, "relay", settings.relay_guidance_scale, follows)
     return settings
 
 
@@ -142,9 +141,21 @@ def check_strength(strength: float) -> None:
         raise RelayError(f"strength {strength}; allowed is above 0 (no change) to 1 (all)")
 
 
-def _check_guidance(
-    stage: str, scale: float, distilled_range: Sequence[float] | None, follows: bool
+def check_guidance(
+    config: Mapping[str, Any],
+    distilled: Collection[str],
+    stage: str,
+    scale: float,
+    follows: bool = False,
 ) -> None:
+    """Raise RelayError for a guidance scale that a stage cannot be run at.
+
+    Args: follows: whether the relay has it of the base stage.
+    """
+    known = config["guidance_range"]
+    if stage == "relay":
+        known = config["relay_guidance_range"] or known
+    distilled_range = known if stage in distilled else None
     name = "guidance" if stage == "base" else f"{stage} guidance"
     if not isinstance(scale, Real):
         raise RelayError(
