@@ -369,10 +369,3 @@ def test_a_scheduler_with_noise_levels_of_its_own_is_refused(
     monkeypatch.setattr(cascade, "scheduler", other)
     with pytest.raises(RelayError, match=f"{next(iter(options))} makes another noise schedule"):
         cascade(PROMPT)
-
-
-def test_low_memory_has_the_vae_in_tiles_and_one_picture_at_a_time() -> None:
-    pipe = tiny_cascade()
-    assert not (pipe.vae.use_tiling or pipe.vae.use_slicing)
-    pipe.enable_low_memory("cpu")
-    assert pipe.vae.use_tiling and pipe.vae.use_slicing

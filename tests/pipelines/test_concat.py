@@ -8,8 +8,7 @@ import torch
 from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.low_resolution import enlarge
 
-from .test_cascade import record_calls
-from .tiny import tiny_cascade, tiny_unet
+from .tiny import record_calls, tiny_cascade, tiny_unet
 
 
 def test_it_starts_from_noise_and_sees_the_low_resolution_beside_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,3 +92,22 @@ def test_little_memory_offloads_to_the_accelerator_of_the_machine(
     offloaded.vae = None
     offloaded.enable_low_memory("cuda:1")
     assert asked == [torch.device("cuda"), torch.device("cuda:1")]
+
+
+def test_low_memory_has_the_vae_in_tiles_and_one_picture_at_a_time() -> None:
+    pipe = tiny_cascade()
+    assert not (pipe.vae.use_tiling or pipe.vae.use_slicing)
+    pipe.enable_low_memory("cpu")
+    assert pipe.vae.use_tiling and pipe.vae.use_slicing
+
+
+def test_the_page_on_memory_reads_prompts_first_and_opens_the_networks_after(
+    cascade_folder: Path,
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "released-weights.md"
+    section = page.read_text(encoding="utf-8").split("## Memory of pictures")[1]
+    code = section.split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code.replace("cogview3", str(cascade_folder)).replace("cuda", "cpu"), names)
+    assert names["pipe"].text_encoder is None
+    assert names["picture"].size == (64, 64)

@@ -21,9 +21,9 @@ def save(folder: PictureFolder, words: str, end: str = "") -> str:
 
 def test_two_processes_in_one_folder_do_not_overwrite_each_other(tmp_path: Path) -> None:
     one, other = PictureFolder(tmp_path), PictureFolder(tmp_path)
-    names = [save(folder, "a fox", "seed 1") for folder in (one, other, one)]
-    assert names == [f"000{number}-a-fox-seed-1.png" for number in (1, 2, 3)]
-    assert len(list(tmp_path.iterdir())) == 3
+    with one.next("a fox") as a, other.next("a fox") as b:
+        assert a != b
+    assert save(one, "a fox") == "0003-a-fox.png"
 
 
 def test_a_picture_that_was_not_written_leaves_no_empty_file(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,15 +103,3 @@ def test_the_words_of_the_cascade_go_before_those_of_the_tokenizer(
 ) -> None:
     (line,) = remarks_on("a blue fox", cascade.tokenizer, 8, ["a", "fox", "glue"])
     assert "'blue'" in line and "'glue'" in line
-
-
-def test_the_page_on_memory_reads_prompts_first_and_opens_the_networks_after(
-    cascade_folder: Path,
-) -> None:
-    page = Path(__file__).parents[2] / "docs" / "released-weights.md"
-    section = page.read_text(encoding="utf-8").split("## Memory of pictures")[1]
-    code = section.split("```python\n")[1].split("```")[0]
-    names: dict[str, Any] = {}
-    exec(code.replace("cogview3", str(cascade_folder)).replace("cuda", "cpu"), names)
-    assert names["pipe"].text_encoder is None
-    assert names["picture"].size == (64, 64)

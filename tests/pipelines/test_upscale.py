@@ -10,8 +10,7 @@ from PIL import Image
 from relay_diffusion.errors import RelayError
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
-from .test_cascade import record_calls
-from .tiny import generators
+from .tiny import generators, record_calls
 
 
 def picture(width: int, height: int) -> Image.Image:
@@ -110,7 +109,7 @@ def test_several_pictures_each_with_its_own_prompt_and_seed(cascade: RelayPipeli
             {"latents": torch.zeros(1, 4, 4, 4)},
             r"latents of doubling 1 have shape .*, not \(1, 4, 8, 8\)",
         ),
-        (picture(32, 32), {"latents": [None, None]}, "latents for 2 doublings; here is 1"),
+        (picture(32, 32), {"latents": [None, None]}, "latents for 2 doublings; give 1 or fewer"),
         ([picture(8, 8)] * 2, {"prompt_embeds": torch.zeros(1, 8, 16)}, "1 prompt_embeds for 2"),
     ],
 )
