@@ -133,7 +133,7 @@ def test_two_processes_outlive_a_full_disk(tmp_path: Path) -> None:
     recipe = recipe_of("base", tmp_path, 6, "full-disk")
     checkpoint, export = "checkpoint of step {} not written", "export not written (no space left"
     told = [(line["step"], line["note"]) for line in log_of(recipe) if "note" in line]
-    wanted = [(1, checkpoint), (3, checkpoint), (3, export), (4, export), (6, export)]
+    wanted = [(1, checkpoint), (2, checkpoint), (3, export), (4, export), (6, export)]
     for (step, note), (at, what) in zip(told, wanted, strict=True):
         assert step == at and what.format(min(step, 2)) in note
     assert Checkpoints(recipe.folder / "checkpoints", 2).steps() == [5, 6]

@@ -85,10 +85,16 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
             "on from: give this run another name with --set run.name=..., or move export/ away"
         )
 
+    unsaved = start == 0
+
     def save() -> None:
+        nonlocal unsaved
         done_steps.fill_(step)
         checkpoints.save(step, state, dump_toml(recipe))
-        if leave or check or show:  # what follows may fail, and is not to cost it
+        # What follows may fail, and is not to cost it; and no export is there before a checkpoint,
+        # or a run killed in between could not be told from one whose checkpoints were deleted.
+        settle, unsaved = leave or check or show or unsaved, False
+        if settle:
             checkpoints.settle()
 
     def put_export() -> None:
