@@ -44,7 +44,6 @@ def lock(file: IO[Any], refusal: str) -> None:
     """
     if not _locked(file, wait=False):
         raise RelayError(refusal)
-    _held.add(file)
 
 
 def _let_go() -> None:
@@ -96,4 +95,5 @@ def _locked(file: IO[Any], wait: bool) -> bool:
             file.name,
             error.strerror,
         )
+    _held.add(file)
     return True

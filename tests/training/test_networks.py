@@ -26,10 +26,10 @@ from relay_diffusion.training import build, distributed
 from relay_diffusion.training.autoencoder import latent_std
 from relay_diffusion.training.build import networks_of, objective_of
 from relay_diffusion.training.draws import Draws
+from relay_diffusion.training.learning import into_training
 from relay_diffusion.training.networks import build_text_encoder, build_unet, build_vae, save_half
 from relay_diffusion.training.optimizer import build_optimizer
 from relay_diffusion.training.recipe import Model, Recipe
-from relay_diffusion.training.throughput import into_training
 
 
 def averaged(recipe: Recipe, module: str) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.training.learning import learns
 
 
 def checkpoint_activations(modules: Mapping[str, nn.Module]) -> None:
@@ -17,7 +18,7 @@ def checkpoint_activations(modules: Mapping[str, nn.Module]) -> None:
     Raises: RelayError for a class that its library has not taught to.
     """
     for name, module in modules.items():
-        if not any(parameter.requires_grad for parameter in module.parameters()):
+        if not learns(module):
             continue
         plain: Any = module
         try:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from relay_diffusion.training.learning import learns
+
 BLOCKS = ("ResnetBlock2D", "BasicTransformerBlock", "T5Block", "ResBlock", "EfficientViTBlock")
 """Names of classes of diffusers and transformers."""
 
@@ -35,7 +37,7 @@ def compile_blocks(modules: Mapping[str, nn.Module], memory_budget: float = 1.0)
     settings.recompile_limit = max(settings.recompile_limit, _SHAPES)
     settings.accumulated_recompile_limit = max(settings.accumulated_recompile_limit, _SHAPES)
     for module in modules.values():
-        if not any(parameter.requires_grad for parameter in module.parameters()):
+        if not learns(module):
             continue
         for part in blocks_of(module) or [module]:
             # Kernels of fixed shapes are the faster ones, and buckets are few.

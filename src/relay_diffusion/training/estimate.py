@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.denoiser import whole_text
 from relay_diffusion.training.activations import checkpoint_activations
+from relay_diffusion.training.learning import learns
 from relay_diffusion.training.low_rank import LowRank
 from relay_diffusion.training.networks import Networks
 from relay_diffusion.training.recipe import BaseRecipe, DenoisingRecipe, Recipe, UpscalingRecipe
@@ -72,11 +73,10 @@ def activation_bytes(recipe: DenoisingRecipe, networks: Networks, fused: bool) -
     _in_precision_of_passes(recipe, networks)
     if recipe.run.activation_checkpointing:
         checkpoint_activations({"unet": networks.unet})
-    learns_text = any(p.requires_grad for p in networks.text_encoder.parameters())
     with torch.device("meta"):
         inputs = _inputs(recipe, networks)
         with torch.no_grad():
-            fixed = None if learns_text else _context(networks, inputs)
+            fixed = None if learns(networks.text_encoder) else _context(networks, inputs)
         with _fused_attention() if fused else contextlib.nullcontext():
             return _activation_bytes(lambda: _denoise(networks, inputs, fixed), networks.unet)
 

@@ -23,13 +23,14 @@ from relay_diffusion.training.export import Export
 from relay_diffusion.training.feed import Batch
 from relay_diffusion.training.finite import insist_on_finite
 from relay_diffusion.training.journal import Journal
+from relay_diffusion.training.learning import into_training
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.optimizer import build_optimizer, set_rate
 from relay_diffusion.training.recipe import Recipe
 from relay_diffusion.training.resuming import restore
 from relay_diffusion.training.signals import asked_to_stop
 from relay_diffusion.training.state import training_state
-from relay_diffusion.training.throughput import into_training, training_flops
+from relay_diffusion.training.throughput import training_flops
 
 
 def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bool = False) -> bool:

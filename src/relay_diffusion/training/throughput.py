@@ -11,6 +11,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from relay_diffusion.training.learning import into_training
+
 PEAKS = {
     # Dense bfloat16, in FLOP/s, from the makers' data sheets. The first that is in a name counts.
     "H100 PCIe": 756e12,
@@ -88,10 +90,3 @@ class _BackwardFlops(TorchFunctionMode):
             learning = sum(x.requires_grad for x in operands if x.ndim > 1)
             self.flops += flops * min(learning, 2)
         return result
-
-
-def into_training(trained: Mapping[str, nn.Module]) -> None:
-    """Put into training mode what learns; a module that is kept as it is (scale 0) stays as in use:
-    it drops nothing out, and has no activations to checkpoint."""
-    for module in trained.values():
-        module.train(any(p.requires_grad for p in module.parameters()))
