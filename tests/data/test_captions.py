@@ -18,6 +18,8 @@ from relay_diffusion.data.scenes.words import (
     words_of,
 )
 from relay_diffusion.data.scenes.world import World
+from relay_diffusion.models.registry import resolve
+from relay_diffusion.pipelines.cascade import RelayPipeline
 
 FULL, SMALL = World.full(), World.small()
 VOCABULARY = load_vocabulary()
@@ -167,12 +169,23 @@ def test_the_words_of_a_world_are_those_its_captions_use() -> None:
     assert words < words_of(FULL)
     used = {
         word
-        for seed in range(1500)
+        for seed in range(6000)
         for make in (short_caption, long_caption)
         for word in split_words(make(SMALL.sample(seed), seed))
     }
-    assert used <= words
-    assert len(words - used) < 15
+    assert used == words
+
+
+@pytest.mark.parametrize("name", ["starter", "starter-fast"])
+def test_the_starter_knows_the_words_that_it_was_trained_on(name: str) -> None:
+    config = RelayPipeline.load_config(resolve(name))
+    assert config["known_words"] == sorted(words_of(SMALL))
+    assert not {"three", "four"} & set(config["known_words"])
+
+
+def test_a_tokenizer_built_today_has_the_ids_of_the_starters() -> None:
+    shipped = AutoTokenizer.from_pretrained(resolve("starter") / "tokenizer")
+    assert build_tokenizer().get_vocab() == shipped.get_vocab()
 
 
 def test_an_unknown_word_comes_with_the_nearest_known_one() -> None:

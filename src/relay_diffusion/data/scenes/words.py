@@ -7,6 +7,7 @@ import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from relay_diffusion.data.scenes.captions import NUMBERS
 from relay_diffusion.data.scenes.vocabulary import load_vocabulary
 from relay_diffusion.data.scenes.world import World
 
@@ -17,16 +18,20 @@ MAX_TOKENS = 64
 WORD = r"\w+|[^\w\s]"
 SPECIAL = ("<pad>", "</s>", "<unk>")
 TEMPLATE_WORDS = """a an the of and with next to on in at is are it this there picture image shows
-style made as left right above below over under beneath top bottom middle row small little tiny
-large big huge two three four , ."""
+style as left right above below over under beneath top bottom middle row small little tiny
+large big huge , ."""
+UNUSED = ("made",)
+"""In the tokenizer and in no caption any more: without it, ids would not be those that the
+starter's text encoder was trained with."""
 
 
 def words_of(world: World) -> set[str]:
-    """Every word that captions of a world may use, punctuation included."""
+    """The words that captions of a world use, punctuation included."""
     vocabulary = load_vocabulary()
     subjects = [vocabulary.subjects[name] for name in world.subjects]
     phrases = chain(
         [TEMPLATE_WORDS],
+        (word for number, word in NUMBERS.items() if number <= world.max_things),
         chain.from_iterable((s.plural, *s.singulars) for s in subjects),
         world.tints,
         chain.from_iterable(vocabulary.backgrounds[name] for name in world.backgrounds),
@@ -45,7 +50,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    known = [*SPECIAL, *sorted(words_of(World.full()))]
+    known = [*SPECIAL, *sorted({*words_of(World.full()), *UNUSED})]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(known)}, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
