@@ -283,6 +283,12 @@ def test_arguments_come_before_the_file(tmp_path: Path) -> None:
     assert read_prompts(["one"], str(tmp_path / "prompts")) == ["one", "two", "three"]
 
 
+def test_only_line_ends_part_prompts(tmp_path: Path) -> None:
+    (tmp_path / "prompts").write_bytes("a fox\u2028on a meadow\ran owl\r\n\na cat".encode())
+    prompts = read_prompts([], str(tmp_path / "prompts"))
+    assert prompts == ["a fox\u2028on a meadow", "an owl", "a cat"]
+
+
 def test_a_model_without_a_fast_sibling_says_so(refused) -> None:
     assert "has no fast sibling: leave --fast out, or distil it" in refused(
         "generate", "a fox", "--fast"

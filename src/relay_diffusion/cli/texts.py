@@ -19,11 +19,11 @@ def read_prompts(arguments: list[str], file: str | None) -> list[str]:
         raise RelayError(f"- reads prompts from standard input, and --prompts {file}: give one")
     prompts = [] if from_stdin else list(arguments)
     if from_stdin or file == "-":
-        lines = sys.stdin.read().splitlines()
+        lines = sys.stdin.read().split("\n")
     elif file is not None:
         try:
             # Windows' editors begin a file with a byte-order mark.
-            lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+            lines = Path(file).read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise RelayError(f"{file} cannot be read as a list of prompts: {error}") from error
     else:

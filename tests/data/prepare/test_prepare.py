@@ -199,6 +199,13 @@ def test_shards_do_not_go_among_the_pictures(cascade_folder: Path, tmp_path: Pat
     assert made(pictures, tmp_path / "data-prepared", cascade_folder).num == 2
 
 
+def test_nor_where_a_pattern_would_find_them(cascade_folder: Path, tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "data", scribbles(2))
+    with pytest.raises(RelayError, match="lies in the folder of pictures"):
+        made(shards / "**" / "*.tar", shards / "prepared", cascade_folder)
+    assert made(shards / "*.tar", shards / "prepared", cascade_folder).num == 2
+
+
 def test_nothing_but_bad_pictures_is_an_error(cascade_folder: Path, tmp_path: Path) -> None:
     bad = [Drawn(f"{i}", b"", {"caption": "a fox"}) for i in range(3)]
     pictures = write_folder(tmp_path / "data", bad)

@@ -92,7 +92,8 @@ def prepare(job: Job, pool: Pool) -> Manifest:
 
 def _check_apart(job: Job) -> None:
     """Shards below a folder of pictures would be what is read of it from then on."""
-    pictures = Path(job.pictures)
+    # A pattern reads everything below the folder before its **.
+    pictures = Path(job.pictures.partition("**")[0])
     if pictures.is_dir() and job.out.resolve().is_relative_to(pictures.resolve()):
         raise RelayError(
             f"--out {job.out} lies in the folder of pictures {pictures}, and would be read as a "
