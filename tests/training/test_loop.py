@@ -309,7 +309,9 @@ def test_a_module_learns_at_its_share_of_the_rate_or_not_at_all(tmp_path: Path) 
         }
         train(recipe, objective, CPU)
         return {
-            name: max(float((p - before[name][k]).abs().max()) for k, p in m.named_parameters())
+            name: max(
+                float((p.detach() - before[name][k]).abs().max()) for k, p in m.named_parameters()
+            )
             for name, m in objective.trained.items()
         }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +9,7 @@ import typer
 
 from relay_diffusion import __version__
 from relay_diffusion.cli.adapters import LoraOption, open_adapters, used
+from relay_diffusion.cli.making import make_pictures
 from relay_diffusion.cli.seeds import LAST_SEED, first_seed
 from relay_diffusion.cli.starting import open_image
 from relay_diffusion.cli.texts import expanded_for, read_prompts
@@ -120,7 +119,7 @@ def generate(
     """Make pictures from prompts, each with its parameters inside."""
     from relay_diffusion.models.folder import fast_sibling, is_distilled
     from relay_diffusion.models.registry import same_cascade
-    from relay_diffusion.pipelines.metadata import Parameters, read_parameters, save_picture
+    from relay_diffusion.pipelines.metadata import Parameters, read_parameters
     from relay_diffusion.pipelines.outputs import PictureFolder
 
     before = read_parameters(from_) if from_ else None
@@ -168,11 +167,8 @@ def generate(
             given[name] = getattr(before, name)
     first = first_seed(given["seed"], num, f"--num {num}")
 
-    import torch
-
     from relay_diffusion.pipelines.devices import pick_device, pick_dtype
-    from relay_diffusion.pipelines.grid import Grid, columns_for
-    from relay_diffusion.pipelines.opening import BARS, open_with_texts
+    from relay_diffusion.pipelines.grid import columns_for
     from relay_diffusion.pipelines.outline import outline
     from relay_diffusion.pipelines.settings import STRENGTH, check_strength, resolve_settings
 
@@ -205,52 +201,16 @@ def generate(
     )
     share = STRENGTH if given["strength"] is None else given["strength"]
     check_strength(share)
-    num_pictures = len(wanted) * num
+    pairs = [(text, first + index) for text in wanted for index in range(num)]
     if expander or (expand and again is None):
-        pairs = [(text, first + index) for text in wanted for index in range(num)]
         expanded = expanded_for(pairs, named, expander or True, expander_model, str(where))
     else:
-        expanded = [again] * num_pictures
-    read = [text or wanted[index // num] for index, text in enumerate(expanded)]
-    pipe, texts = open_with_texts(
-        [one for one, _ in groupby(read)],
-        given["negative_prompt"],
-        named,
-        device=where,
-        dtype=precision,
-        low_memory=bool(given["low_memory"]),
-        adapters=adapters,
-    )
-    unread = len(cascade.distilled) == 2
-    grid = Grid(num_pictures, columns_for(len(wanted), num), (width, height))
-    # One at a time: in a batch, rounding would make a picture depend on its neighbours, and --from
-    # could not make it again bit for bit.
-    for index in range(num_pictures):
-        text, own_seed = wanted[index // num], first + index % num
-        if index == 0 or read[index] != read[index - 1]:
-            embeds, negative_embeds = next(texts)
-            if expanded[index]:
-                typer.echo(f"expanded: {read[index]}", err=True)
-        if num_pictures > 1:
-            pipe.set_progress_bar_config(**BARS, postfix=f"picture {index + 1} of {num_pictures}")
-        picture = pipe(
-            prompt_embeds=embeds,
-            negative_prompt_embeds=negative_embeds,
-            height=height,
-            width=width,
-            num_inference_steps=sampling.num_inference_steps,
-            num_relay_steps=sampling.num_relay_steps,
-            guidance_scale=sampling.guidance_scale,
-            relay_guidance_scale=sampling.relay_guidance_scale,
-            solver=sampling.solver,
-            eta=sampling.eta,
-            generator=[torch.Generator().manual_seed(own_seed)],
-            image=start[0] if start else None,
-            strength=share,
-        ).images[0]
-        parameters = Parameters(
+        expanded = [again] * len(pairs)
+    negative_prompt = given["negative_prompt"]
+    pictures = [
+        Parameters(
             prompt=text,
-            negative_prompt=None if unread else given["negative_prompt"],
+            negative_prompt=None if len(cascade.distilled) == 2 else negative_prompt,
             model=named,
             seed=own_seed,
             width=width,
@@ -263,17 +223,20 @@ def generate(
             dtype=str(precision).removeprefix("torch."),
             low_memory=bool(given["low_memory"]),
             version=__version__,
-            expanded_prompt=expanded[index],
+            expanded_prompt=long,
             adapters=used(adapters),
             image=start[1] if start else None,
             strength=share if start else None,
             relay_guidance_scale=sampling.relay_guidance_scale,
         )
-        with folder.next(text, f"seed {own_seed}") as path:
-            save_picture(picture, path, asdict(parameters), parameters.to_text())
-        typer.echo(path)
-        grid.add(picture)
-    if num_pictures > 1:
-        with folder.next(f"grid of {num_pictures}") as path:
-            save_picture(grid.image, path, {"grid": num_pictures}, f"Grid of {num_pictures}")
-        typer.echo(path)
+        for (text, own_seed), long in zip(pairs, expanded, strict=True)
+    ]
+    make_pictures(
+        pictures,
+        negative_prompt,
+        start[0] if start else None,
+        adapters,
+        where,
+        folder,
+        columns_for(len(wanted), num),
+    )
