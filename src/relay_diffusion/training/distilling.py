@@ -9,41 +9,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 
-from relay_diffusion.diffusion import Denoise, NoiseSchedule, guided
-from relay_diffusion.errors import RelayError
-from relay_diffusion.models.denoiser import Denoiser
-from relay_diffusion.models.folder import STUDENT_NOTE, max_tokens_of, part_folder
-from relay_diffusion.models.hashes import network_hash
-from relay_diffusion.models.registry import resolve
+from relay_diffusion.models.folder import STUDENT_NOTE
 from relay_diffusion.training import distributed
 from relay_diffusion.training.cached import check_prepared
-from relay_diffusion.training.cascade import LENT, read_cascade
-from relay_diffusion.training.denoising import freeze
 from relay_diffusion.training.draws import Draws
 from relay_diffusion.training.feed import Batch, Feed, Pictures, Source, as_in_training
 from relay_diffusion.training.latents import context_of, prepared
-from relay_diffusion.training.low_rank import constrain, write_rank
+from relay_diffusion.training.low_rank import write_rank
 from relay_diffusion.training.matching import matching
-from relay_diffusion.training.networks import (
-    Networks,
-    build_text_encoder,
-    build_unet,
-    build_vae,
-    load_tokenizer,
-    place,
-    save_half,
-)
+from relay_diffusion.training.networks import save_half
 from relay_diffusion.training.objective import Objective
 from relay_diffusion.training.preview import in_parts, side_by_side
-from relay_diffusion.training.recipe import Model
 from relay_diffusion.training.redrawing import Redrawing
 from relay_diffusion.training.regression import regression
+from relay_diffusion.training.round_networks import open_round
 from relay_diffusion.training.rounds import DistillRecipe
 from relay_diffusion.training.upscaling import prepared_with_low_resolution
 from relay_diffusion.training.validation import HeldOutLoss
@@ -53,70 +36,29 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
     """The objective of a recipe with one round, as ``rounds_of`` makes them."""
     settings = recipe.objective
     torch.manual_seed(recipe.run.seed)
-    folder = resolve(settings.teacher)
-    index, scheduler = read_cascade(folder, "objective.teacher")
-    prediction_type = scheduler.get("prediction_type", "epsilon")
-    num_tokens = max_tokens_of(index)
-    parts = {part: str(part_folder(folder, part)) for part in LENT}
-    vae, text_encoder = build_vae(parts["vae"]), build_text_encoder(parts["text_encoder"], 0)
-    tokenizer = load_tokenizer(parts["tokenizer"])
-    first = str(part_folder(folder, f"{settings.stage}_unet"))
-    path = str(recipe.model.unet) or first
-    first_hash = network_hash(Path(first))
-    (one,) = settings.rounds
-    before = build_unet(path, 0, 0, "objective.teacher")
-    own = before if path == first else build_unet(first, 0, 0, "objective.teacher")
-    # Whose steps are learned, or, to match, whose distribution.
-    teacher = own if one.matches else before
-    told = teacher.config.time_cond_proj_dim is not None
-    trained = {"unet": _told_guidance(before, settings.guidance_width)}
-    if one.matches:
-        trained["critic"] = _told_guidance(own, settings.guidance_width)
-    if settings.rank:
-        for learner in trained.values():
-            constrain(learner, own.state_dict(), settings.rank)
-    if recipe.run.dtype == "bfloat16":
-        nn.Module.to(teacher, torch.bfloat16)  # only ever computed with; half the memory
-    networks = Networks(vae, text_encoder, teacher, tokenizer)
-    for part in networks.modules().values():
-        place(part, recipe.run, device, sharded=part is text_encoder)
-        freeze(part)
-    for learner in trained.values():
-        place(learner, recipe.run, device, sharded=True)
-    model = Model(vae=parts["vae"], text_encoder=parts["text_encoder"], max_tokens=num_tokens)
+    opened = open_round(recipe, device)
+    networks, model, schedule = opened.fixed, opened.model, opened.schedule
+    text_encoder = networks.text_encoder
     relays = settings.stage == "relay"
-    check_prepared(recipe.data, model, tokenizer, fixed_text=True, low_resolution=relays)
-
-    schedule = NoiseSchedule(NoiseSchedule.scaled_linear().sigmas.to(device))
-    num_steps = one.num_steps
-    of_student = Denoiser(trained["unet"], schedule, prediction_type)
-    of_teacher = Denoiser(teacher, schedule, prediction_type)
-
+    check_prepared(recipe.data, model, networks.tokenizer, fixed_text=True, low_resolution=relays)
     redraw = settings.redraw
     redrawing = Redrawing(redraw, model, recipe, device) if redraw else None
 
     def prepare(pictures: Pictures, draws: Draws) -> Batch:
         if not relays:
-            return prepared(networks, num_tokens, pictures, device)
+            return prepared(networks, model.max_tokens, pictures, device)
         share = settings.through_vae
         return prepared_with_low_resolution(
-            networks, num_tokens, share, pictures, draws, device, redrawing
+            networks, model.max_tokens, share, pictures, draws, device, redrawing
         )
 
-    def taught(context: Tensor, vector: Tensor, scale: Tensor) -> Denoise:
-        if told:
-            return of_teacher(context, vector, guidance=scale)
-        both = torch.cat([torch.zeros_like(context), context])
-        return guided(of_teacher(both, torch.cat([vector, vector])), scale)
-
+    (one,) = settings.rounds
+    num_steps, student, taught = one.num_steps, opened.learner("unet"), opened.taught
     if one.matches:
-        of_critic = Denoiser(trained["critic"], schedule, prediction_type)
-        learned, validated = matching(
-            settings, schedule, of_student, of_critic, taught, text_encoder
-        )
+        critic = opened.learner("critic")
+        learned, validated = matching(settings, schedule, student, critic, taught, text_encoder)
     else:
-        learned = validated = regression(settings, schedule, of_student, taught, text_encoder)
-
+        learned = validated = regression(settings, schedule, student, taught, text_encoder)
     validate = HeldOutLoss(recipe, source, prepare, device, validated, num_steps, name="loss_step")
 
     def preview() -> tuple[Tensor, int]:
@@ -136,7 +78,7 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
             given = context[rows], vector[rows]
             runs = [
                 (taught(*given, scale[rows]), slice(None)),
-                (of_student(*given, guidance=scale[rows]), slice(None, None, each)),
+                (student(*given, guidance=scale[rows]), slice(None, None, each)),
             ]
             z_lr = batch["z_lr"][rows] if relays else None
             return side_by_side(networks.vae, runs, eps[rows], sigmas, z_lr)
@@ -144,23 +86,23 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         return in_parts(recipe, num, made), 6 if relays else 8
 
     def export(out: Path) -> None:
-        save_half(trained["unet"], out / f"{settings.stage}_unet")
+        save_half(opened.learners["unet"], out / f"{settings.stage}_unet")
         if distributed.is_main():
             # What a cascade of it has to know (pipelines/assemble.py).
             made = {
                 "num_steps": num_steps,
                 "guidance": settings.guidance,
-                "teacher": first_hash,
-                "prediction_type": prediction_type,
+                "teacher": opened.first_hash,
+                "prediction_type": opened.prediction_type,
             }
             if relays:
                 made["start"] = settings.start
             (out / STUDENT_NOTE).write_text(json.dumps(made, indent=2) + "\n")
             if settings.rank:
-                write_rank(out, settings.rank, first_hash)
+                write_rank(out, settings.rank, opened.first_hash)
 
     return Objective(
-        trained=trained,
+        trained=opened.learners,
         feed=Feed(
             source("train", recipe.data.views), prepare, recipe.data, recipe.run.seed, device
         ),
@@ -171,18 +113,3 @@ def distill(recipe: DistillRecipe, source: Source, device: torch.device) -> Obje
         frozen={"text_encoder": text_encoder},
         own_losses=one.matches,
     )
-
-
-def _told_guidance(teacher: Any, width: int) -> Any:
-    """A copy of ``teacher`` that is told the guidance scale: by an embedding that adds nothing yet,
-    if the teacher has none."""
-    config = dict(teacher.config)
-    if config["time_cond_proj_dim"] is None:
-        config["time_cond_proj_dim"] = width
-    student = UNet2DConditionModel.from_config(config)
-    missing, unexpected = student.load_state_dict(teacher.state_dict(), strict=False)
-    if unexpected or set(missing) - {"time_embedding.cond_proj.weight"}:
-        raise RelayError(f"the teacher's weights do not fit its configuration: {missing[:3]}")
-    if missing:
-        torch.nn.init.zeros_(student.time_embedding.cond_proj.weight)
-    return student
