@@ -94,6 +94,8 @@ def test_min_snr_weight_is_the_clipped_ratio():
     sigma = SCHEDULE.sigmas
     snr = sigma**-2
     torch.testing.assert_close(min_snr_weight(sigma, 5.0), snr.clamp(max=5.0) / snr)
+    with pytest.raises(ValueError, match="gamma -1"):
+        min_snr_weight(sigma, -1.0)
 
 
 def test_bad_indices_and_shapes_are_refused():
@@ -102,6 +104,10 @@ def test_bad_indices_and_shapes_are_refused():
         relay_loss(lambda z, s: z, z, z, torch.tensor([3, 500]), z, SCHEDULE)
     with pytest.raises(ValueError, match="allowed is 0 to 999"):
         base_loss(lambda z, s: z, z, torch.tensor([3, 1000]), z, SCHEDULE)
+    with pytest.raises(ValueError, match=r"t has shape \(\); give \(2,\)"):
+        base_loss(lambda z, s: z, z, torch.tensor(3), z, SCHEDULE)
+    with pytest.raises(ValueError, match="z_lr has shape"):
+        relay_loss(lambda z, s: z, z, z[:, :1], torch.tensor([3, 4]), z, SCHEDULE)
     with pytest.raises(ValueError, match="eps has shape"):
         base_loss(lambda z, s: z, z, torch.tensor([3, 4]), z[:1], SCHEDULE)
     with pytest.raises(ValueError, match="denoise gave"):

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from relay_diffusion.diffusion import distillation_target, relay_step
+from relay_diffusion.diffusion import distillation_loss, distillation_target, relay_step
 
 # (sigma, tau) at the start, in the middle and after the teacher's two steps.
 BASE = [(3.0, 0.0), (1.5, 0.0), (0.6, 0.0)]
@@ -78,6 +78,16 @@ def test_levels_may_differ_within_a_batch():
     target = distillation_target(z, after, *levels, z_lr)
     torch.testing.assert_close(relay_step(z, target, z_lr, *levels), after, rtol=1e-5, atol=1e-5)
     assert torch.equal(target[1], after[1])  # a step to sigma = 0 lands on D itself
+
+
+def test_between_equal_levels_there_is_no_target():
+    z, z_after = draw(2)
+    with pytest.raises(ValueError, match="is no step"):
+        distillation_target(z, z_after, 1.0, 1.0)
+    with pytest.raises(ValueError, match="z_after has shape"):
+        distillation_target(z, z_after[:1], 1.0, 0.5)
+    with pytest.raises(ValueError, match="1 noise levels"):
+        distillation_loss(lambda z, s: z, lambda z, s: z, z, [torch.ones(2)])
 
 
 def test_relay_levels_without_a_low_resolution_latent_are_refused():

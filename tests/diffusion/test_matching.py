@@ -132,3 +132,15 @@ def test_the_critic_learns_to_denoise_what_the_student_makes(stage: str, right: 
     expected = denoiser(0.1, 0.3, tau[:4], z_lr)(z, told[:4])
     error = (critic(z, sigma[:4]) - expected).detach().abs().max()
     assert (float(error) < 0.01) == right
+
+
+def test_a_relay_level_without_a_low_resolution_latent_is_refused():
+    x, eps = torch.randn(2, 2, 4, 3, 3)
+    with pytest.raises(ValueError, match="z_lr is missing"):
+        matching_loss(x, lambda z, s: z, lambda z, s: z, eps, torch.ones(2), tau=0.5)
+
+
+def test_latents_may_have_any_number_of_dimensions():
+    x, eps = torch.randn(2, 2, 3, 3)
+    of_student, of_critic = matching_loss(x, lambda z, s: z, lambda z, s: z / 2, eps, torch.ones(2))
+    assert of_student.shape == of_critic.shape == (2,)

@@ -74,6 +74,12 @@ def test_sigma_refuses_indices_outside_the_schedule():
             SCHEDULE.sigma(torch.tensor([5, t]))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float32])
+def test_what_would_choose_levels_in_place_of_naming_them_is_no_index(dtype):
+    with pytest.raises(ValueError, match=r"of torch\..*; give int64"):
+        SCHEDULE.sigma(torch.ones(1000, dtype=dtype))
+
+
 @pytest.mark.parametrize(
     "call",
     [

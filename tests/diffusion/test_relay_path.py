@@ -10,6 +10,7 @@ from relay_diffusion.diffusion import (
     relay_mean,
     relay_start,
     relay_step,
+    relay_taus,
     v_to_denoised,
 )
 
@@ -62,6 +63,28 @@ def test_a_value_of_the_wrong_shape_does_not_broadcast_over_channels():
     z, denoised = draw(2, 2, 4, 3, 3)
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         relay_step(z, denoised, None, torch.ones(3), 0.5, 0, 0)
+
+
+def test_latents_of_another_shape_do_not_broadcast():
+    z, z_lr = draw(2, 2, 4, 3, 3)
+    with pytest.raises(ValueError, match=r"z_lr has shape \(2, 1, 3, 3\)"):
+        relay_mean(z, z_lr[:, :1], 0.5)
+    with pytest.raises(ValueError, match="eps has shape"):
+        relay_start(z_lr, z[:1], 1.0)
+    with pytest.raises(ValueError, match="denoised has shape"):
+        relay_step(z, z[:, :1], z_lr, 1.0, 0.5, 0.5, 0.25)
+    with pytest.raises(ValueError, match="z_lr has shape"):
+        relay_step(z, z, z_lr[0], 1.0, 0.5, 0.5, 0.25)
+
+
+def test_a_step_leads_from_noise_to_less_of_it():
+    z, z_lr = draw(2, 2, 4, 3, 3)
+    with pytest.raises(ValueError, match="sigma 0"):
+        relay_step(z, z, z_lr, 0.0, 0.0, 0.5, 0.25)
+    with pytest.raises(ValueError, match="sigma_next -1"):
+        relay_step(z, z, z_lr, 1.0, -1.0, 0.5, 0.25)
+    with pytest.raises(ValueError, match="0 steps"):
+        relay_taus(0)
 
 
 def test_eps_and_v_predictions_recover_the_clean_latent():

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from relay_diffusion.diffusion.numerics import Scalar, mean_square, per_sample
+from relay_diffusion.diffusion.numerics import Scalar, mean_square, per_sample, require_shape
 from relay_diffusion.diffusion.prediction import Denoise
 from relay_diffusion.diffusion.relay import relay_step, require_base_stage, step_coefficients
 
@@ -41,15 +41,22 @@ def distillation_target(
         sigma, sigma_after: noise levels there, (B,) or numbers; sigma > sigma_after >= 0.
         tau, tau_after: relay fractions there, (B,) or numbers; tau >= tau_after, tau_after < 1.
         z_lr: low-resolution latent, (B, C, H, W); None in the base stage only.
-    Returns: D*, (B, C, H, W), dtype of ``z``.
-    Raises: ValueError if ``z_lr`` is None and tau or tau_after is not the number 0.
+    Returns: D*, (B, C, H, W).
+    Raises: ValueError as ``relay_step``, and for numbers between which D has no part.
     """
+    require_shape("z_after", z_after, z)
     on_z, on_denoised, on_z_lr = step_coefficients(sigma, sigma_after, tau, tau_after)
     remainder = z_after - per_sample(on_z, z) * z
     if z_lr is None:
         require_base_stage(tau, tau_after)
     else:
+        require_shape("z_lr", z_lr, z)
         remainder = remainder - per_sample(on_z_lr, z) * z_lr
+    if not isinstance(on_denoised, Tensor) and on_denoised == 0:
+        raise ValueError(
+            f"from sigma {sigma}, tau {tau} to sigma {sigma_after}, tau {tau_after} is no step: "
+            "where it lands does not depend on D"
+        )
     return remainder / per_sample(on_denoised, z)
 
 
@@ -76,8 +83,10 @@ def distillation_loss(
             (three for two steps).
         taus: relay fractions at the same places, each (B,); None in the base stage.
         z_lr: low-resolution latent, (B, C, H, W); None in the base stage.
-    Returns: (B,), dtype of the student's estimate.
+    Returns: (B,), dtype of the student's estimate. Raises: ValueError for less than two levels.
     """
+    if len(sigmas) < 2:
+        raise ValueError(f"{len(sigmas)} noise levels; give those before and after a step")
     fractions: Sequence[Scalar] = [0.0] * len(sigmas) if taus is None else taus
     with torch.no_grad():
         z_after = z

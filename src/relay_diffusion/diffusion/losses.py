@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from relay_diffusion.diffusion.numerics import mean_square, per_sample, working_dtype
+from relay_diffusion.diffusion.numerics import mean_square, per_sample, require_shape, working_dtype
 from relay_diffusion.diffusion.prediction import Denoise
 from relay_diffusion.diffusion.relay import Blur, relay_mean, relay_tau
 from relay_diffusion.diffusion.schedule import NoiseSchedule
@@ -29,7 +29,8 @@ def base_loss(
         eps: noise, (B, C, H, W); standard normal, plus offset noise where the recipe wants it.
         schedule: the cascade's noise schedule.
     Returns: (B,), float32 (float64 for float64 latents).
-    Raises: ValueError for an index outside the schedule (see ``NoiseSchedule.sigma``).
+    Raises: ValueError for shapes that do not belong together, or an index outside the schedule (see
+        ``NoiseSchedule.sigma``).
     """
     z_0 = z_0.to(working_dtype(z_0))
     return _loss(denoise, z_0, z_0, schedule.sigma(t), eps)
@@ -60,8 +61,8 @@ def relay_loss(
         num_relay_train_steps: T_r, the index at which tau would reach 1.
         blur: the schedule tau(u), see ``relay_tau``; linear is CogView3's.
     Returns: (B,), float32 (float64 for float64 latents).
-    Raises: ValueError for an index at or above ``num_relay_train_steps`` (looked for on the CPU
-        only) or outside the schedule.
+    Raises: ValueError as ``base_loss``, and for an index at or above ``num_relay_train_steps``
+        (looked for on the CPU only).
     """
     sigma = schedule.sigma(t)
     if t.device.type == "cpu" and t.numel() and int(t.max()) >= num_relay_train_steps:
@@ -83,15 +84,18 @@ def min_snr_weight(sigma: Tensor, gamma: float = 5.0) -> Tensor:
     Args:
         sigma: noise level, (B,).
         gamma: largest weight of |D - z_0|^2, above 0; the paper uses 5.
-    Returns: (B,), in (0, 1].
+    Returns: (B,), in (0, 1]. Raises: ValueError for a gamma outside its range.
     """
+    if not gamma > 0:
+        raise ValueError(f"gamma {gamma}; give a number above 0")
     return (gamma * sigma**2).clamp(max=1.0)
 
 
 def _loss(denoise: Denoise, z_0: Tensor, mean: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
     sigma = sigma.to(z_0.dtype)
-    if eps.shape != z_0.shape:
-        raise ValueError(f"eps has shape {tuple(eps.shape)}, z_0 {tuple(z_0.shape)}")
+    if sigma.shape != z_0.shape[:1]:
+        raise ValueError(f"t has shape {tuple(sigma.shape)}; give ({len(z_0)},)")
+    require_shape("eps", eps, z_0)
     denoised = denoise(mean + per_sample(sigma, z_0) * eps, sigma)
     if denoised.shape != z_0.shape:
         raise ValueError(f"denoise gave {tuple(denoised.shape)} for latents {tuple(z_0.shape)}")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from relay_diffusion.diffusion.numerics import Scalar, mean_square, per_sample
 from relay_diffusion.diffusion.prediction import Denoise
-from relay_diffusion.diffusion.relay import relay_mean
+from relay_diffusion.diffusion.relay import relay_mean, require_base_stage
 
 
 def matching_loss(
@@ -43,13 +43,16 @@ def matching_loss(
         tau: relay fractions there, (B,), below 1; 0 in the base stage.
         z_lr: low-resolution latent, (B, C, H, W); None in the base stage.
     Returns: the two losses, each (B,).
+    Raises: ValueError if ``z_lr`` is None and tau is not the number 0.
     """
+    if z_lr is None:
+        require_base_stage(tau, 0.0)
     x = estimate.detach()
     mean = x if z_lr is None else relay_mean(x, z_lr, tau)
     z = mean + per_sample(sigma, x) * eps
     known = critic(z, sigma)
     with torch.no_grad():
         wanted = teacher(z, sigma)
-        scale = (x - wanted).abs().mean(dim=(1, 2, 3), keepdim=True)
+        scale = (x - wanted).abs().mean(dim=tuple(range(1, x.ndim)), keepdim=True)
         goal = x - (known - wanted) / scale.clamp(min=1e-4)
     return mean_square(estimate - goal) / 2, mean_square(known - x)

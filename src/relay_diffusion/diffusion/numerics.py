@@ -32,6 +32,13 @@ def per_sample(value: Scalar, like: Tensor) -> Scalar:
     return value.view(-1, *(1 for _ in like.shape[1:]))
 
 
+def require_shape(name: str, x: Tensor, like: Tensor) -> None:
+    """Raise ValueError unless ``x``, called ``name``, has the shape of the latents ``like``, where
+    another one might broadcast."""
+    if x.shape != like.shape:
+        raise ValueError(f"{name} has shape {tuple(x.shape)} for latents {tuple(like.shape)}")
+
+
 def mean_square(error: Tensor) -> Tensor:
     """Mean of the squares of each sample, (B, ...) to (B,)."""
     return torch.mean(error**2, dim=tuple(range(1, error.ndim)))

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar, get_args
 
 from torch import Tensor
 
-from relay_diffusion.diffusion.numerics import Scalar, per_sample
+from relay_diffusion.diffusion.numerics import Scalar, per_sample, require_shape
 
 Blur = Literal["linear", "cosine", "quadratic"]
 """Blur schedules: how the relay fraction grows with the training index, see ``relay_tau``."""
@@ -45,7 +45,11 @@ def relay_taus(num_steps: int, blur: Blur = "linear") -> list[float]:
 
     They belong to ``NoiseSchedule.relay_sigmas(num_steps, T_r)`` of a network that was trained with
     this ``blur`` and T_r.
+
+    Raises: ValueError for less than one step.
     """
+    if num_steps < 1:
+        raise ValueError(f"{num_steps} steps; give 1 or more")
     return [relay_tau(1 - i / num_steps, blur) for i in range(num_steps + 1)]
 
 
@@ -61,8 +65,9 @@ def relay_mean(z_0: Tensor, z_lr: Tensor, tau: Scalar) -> Tensor:
         z_0: clean high-resolution latent, (B, C, H, W).
         z_lr: latent of the upsampled low-resolution image, (B, C, H, W).
         tau: relay fraction in [0, 1], (B,) or a number; 0 is clean, 1 is the relay start.
-    Returns: (B, C, H, W), dtype of ``z_0``.
+    Returns: (B, C, H, W). Raises: ValueError if the shapes differ.
     """
+    require_shape("z_lr", z_lr, z_0)
     tau = per_sample(tau, z_0)
     return (1 - tau) * z_0 + tau * z_lr
 
@@ -89,8 +94,9 @@ def relay_start(z_lr: Tensor, eps: Tensor, sigma: Scalar) -> Tensor:
         z_lr: latent of the upsampled low-resolution image, (B, C, H, W).
         eps: standard normal noise, (B, C, H, W).
         sigma: noise level of the relay start, (B,) or a number.
-    Returns: (B, C, H, W), dtype of ``z_lr``.
+    Returns: (B, C, H, W). Raises: ValueError if the shapes differ.
     """
+    require_shape("eps", eps, z_lr)
     return z_lr + per_sample(sigma, z_lr) * eps
 
 
@@ -119,21 +125,32 @@ def relay_step(
         z_lr: low-resolution latent, (B, C, H, W); None where tau = tau' = 0 (the base stage).
         sigma, sigma_next: noise levels, (B,) or numbers; sigma > 0, sigma_next >= 0.
         tau, tau_next: relay fractions in [0, 1], (B,) or numbers.
-    Returns: (B, C, H, W), dtype of ``z``.
-    Raises: ValueError if ``z_lr`` is None and tau or tau_next is not the number 0.
+    Returns: (B, C, H, W).
+    Raises: ValueError if ``z_lr`` is None and tau or tau_next is not the number 0, if shapes
+        differ, or for noise levels that are numbers outside their range.
     """
+    require_shape("denoised", denoised, z)
     on_z, on_denoised, on_z_lr = step_coefficients(sigma, sigma_next, tau, tau_next)
     stepped = per_sample(on_z, z) * z + per_sample(on_denoised, z) * denoised
     if z_lr is None:
         require_base_stage(tau, tau_next)
         return stepped
+    require_shape("z_lr", z_lr, z)
     return stepped + per_sample(on_z_lr, z) * z_lr
 
 
 def step_coefficients(
     sigma: Scalar, sigma_next: Scalar, tau: Scalar, tau_next: Scalar
 ) -> tuple[Scalar, Scalar, Scalar]:
-    """The factors of z, D and z_lr in ``relay_step``; the three sum to 1."""
+    """The factors of z, D and z_lr in ``relay_step``; the three sum to 1.
+
+    Raises: ValueError for a level that no step leads from, or to. It is looked for in numbers only:
+        to read a tensor would make a GPU wait.
+    """
+    if not isinstance(sigma, Tensor) and not sigma > 0:
+        raise ValueError(f"sigma {sigma}; a step leads from a noise level above 0")
+    if not isinstance(sigma_next, Tensor) and not sigma_next >= 0:
+        raise ValueError(f"sigma_next {sigma_next}; a step leads to a noise level of 0 or more")
     ratio = sigma_next / sigma
     return ratio, (1 - tau_next) - ratio * (1 - tau), tau_next - ratio * tau
 

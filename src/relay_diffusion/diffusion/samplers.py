@@ -20,7 +20,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from relay_diffusion.diffusion.numerics import working_dtype
+from relay_diffusion.diffusion.numerics import require_shape, working_dtype
 from relay_diffusion.diffusion.prediction import Denoise
 from relay_diffusion.diffusion.relay import relay_start, relay_step, relay_taus
 
@@ -55,7 +55,8 @@ def sample_base(
             level that ``denoised`` was estimated at and the latents at the next one. What it
             returns, unless None, takes the place of z.
     Returns: latents at ``sigmas[-1]``, float32 (float64 if z is), as all arithmetic is.
-    Raises: ValueError for arguments outside these ranges, or a ``denoise`` that changes the shape.
+    Raises: ValueError for arguments outside these ranges, or a ``denoise`` or ``callback`` that
+        changes the shape.
     """
     levels = _levels(sigmas)
     plan = _plan(levels, [0.0] * len(levels), solver, eta)
@@ -89,8 +90,6 @@ def sample_relay(
     Raises: as ``sample_base``.
     """
     levels = _levels(sigmas)
-    if eps.shape != z_lr.shape:
-        raise ValueError(f"eps has shape {tuple(eps.shape)}, z_lr {tuple(z_lr.shape)}")
     fractions = relay_taus(len(levels) - 1) if taus is None else _fractions(taus, len(levels))
     plan = _plan(levels, fractions, solver, eta)
     z_lr = z_lr.to(working_dtype(z_lr))
@@ -126,8 +125,8 @@ def _plan(sigmas: list[float], taus: list[float], solver: Solver, eta: float) ->
         noise = eta * sigma_next * math.sqrt(1 - kept)
         sigma_down = sigma_next * math.sqrt(1 - eta**2 * (1 - kept))
         extrapolation = 0.0
-        if solver == "multistep" and w_before is not None and sigma_down > 0:
-            extrapolation = _extrapolation(w_before, w, (1 - tau_next) / sigma_down)
+        if solver == "multistep" and w_before is not None and sigma_next > 0:
+            extrapolation = _extrapolation(w_before, w, (1 - tau_next) / sigma_next)
         plan.append(_Step(sigma, sigma_down, tau, tau_next, extrapolation, noise))
         w_before = w
     return plan
@@ -137,8 +136,9 @@ def _extrapolation(w_before: float, w: float, w_after: float) -> float:
     """Weight c in D_eff = D_i + c (D_i - D_{i-1}), half a step ahead of D_i.
 
     With lambda = log w, c = (lambda_{i+1} - lambda_i) / (2 (lambda_i - lambda_{i-1})), as in
-    DPM-Solver++ 2M. Right after tau = 1 (w_{i-1} = 0) lambda_{i-1} is minus infinity; there the
-    same half step ahead is taken in w.
+    DPM-Solver++ 2M, with fresh noise too: D changes along the noisy path, and not along the longer
+    deterministic part of a step. Right after tau = 1 (w_{i-1} = 0) lambda_{i-1} is minus infinity;
+    there the same half step ahead is taken in w.
     """
     if w_before == 0:
         return (w_after - w) / (2 * w)
@@ -164,13 +164,15 @@ def _run(
         ahead = denoised
         if before is not None and step.extrapolation:
             ahead = denoised + step.extrapolation * (denoised - before)
-        before = denoised
+        before = denoised.clone()  # a denoiser may write its next result into the same memory
         z = relay_step(z, ahead, z_lr, step.sigma, step.sigma_down, step.tau, step.tau_next)
         if step.noise:
             z = z + step.noise * _noise_like(z, generator)
         if callback is not None:
             replaced = callback(i, step.sigma, z, denoised)
-            z = z if replaced is None else replaced.to(z)
+            if replaced is not None:
+                require_shape("what callback returned", replaced, z)
+                z = replaced.to(z)
     return z
 
 
@@ -206,4 +208,6 @@ def _fractions(taus: Tensor | Sequence[float], count: int) -> list[float]:
 
 def _numbers(values: Tensor | Sequence[float]) -> list[float]:
     """One transfer for the whole run where the values lie on a GPU."""
+    if isinstance(values, Tensor) and values.ndim != 1:
+        raise ValueError(f"levels of shape {tuple(values.shape)}; give one number a level")
     return [float(v) for v in (values.tolist() if isinstance(values, Tensor) else values)]

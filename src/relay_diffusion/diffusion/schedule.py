@@ -60,9 +60,12 @@ class NoiseSchedule:
     def sigma(self, t: Tensor) -> Tensor:
         """Noise level of training indices ``t`` (int64, any shape), on the device of ``t``.
 
-        Raises: ValueError for an index outside 0..num_train_steps-1. It is looked for on the CPU
-            only: on a GPU the check would cost a synchronisation, and indexing there asserts.
+        Raises: ValueError for what is no index, or one outside 0..num_train_steps-1. That is looked
+            for on the CPU only: on a GPU the check would cost a synchronisation, and indexing there
+            asserts.
         """
+        if t.dtype not in (torch.int64, torch.int32):  # bytes and bools would choose, not index
+            raise ValueError(f"training indices of {t.dtype}; give int64")
         if t.device.type == "cpu" and t.numel():
             low, high = int(t.min()), int(t.max())
             if low < 0 or high >= self.num_train_steps:
