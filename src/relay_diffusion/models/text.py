@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tokenizers.models import WordLevel
 from torch import Tensor
 
 
@@ -36,3 +37,10 @@ def encode_text(text_encoder: Any, input_ids: Tensor) -> Tensor:
     """
     context: Tensor = text_encoder(input_ids=input_ids).last_hidden_state
     return context.float()
+
+
+def knows_whole_words(tokenizer: Any) -> bool:
+    """Whether it has one token for each word it knows, and takes all others for one and the same,
+    as the scene world's does; others spell unseen words out of parts."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return backend is not None and isinstance(backend.model, WordLevel)

@@ -73,8 +73,9 @@ def warn_of_unread(where: str, coverage: Coverage) -> None:
     that they are about to be trained on."""
     if coverage.poor and distributed.is_main():
         log.warning(
-            "%s: %s; the networks learn nothing of either: shorten the captions and write them in "
-            "words of the tokenizer, or give model a tokenizer that has them and more max_tokens",
+            "%s: %s; unknown words are all one to the networks, and what is cut they never see: "
+            "write shorter captions, in words of the tokenizer (relay models --words lists them, "
+            "where a cascade has whole words)",
             where,
             coverage,
         )

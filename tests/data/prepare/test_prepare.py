@@ -76,14 +76,14 @@ def test_the_good_come_out_once_and_the_bad_are_named(cascade_folder: Path, tmp_
     assert left_out(out) == {
         "cut": ("truncated", ""),
         "half": ("caption is not UTF-8", "half of a surrogate pair in long"),
-        "html": ("not a picture", "of a format that Pillow knows"),
+        "html": ("not a picture", "of no format that Pillow knows"),
         "link": ("blocked link", "example.com"),
         "mute": ("no caption", ""),
         "stock": ("blocked caption", "'STOCK\\n photo' in long"),
         "strip": ("extreme aspect", "400x40, at most 3:1"),
         "tiny": ("too small", "20x16, needs 30x30"),
         "twin": ("duplicate", "of 003"),
-        r"caf\udce9": ("not a picture", "of a format that Pillow knows"),
+        r"caf\udce9": ("not a picture", "an empty file"),
     }
     assert manifest.num == 20 and sum(manifest.left_out.values()) == 10
     assert manifest.fields == ("long", "short")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import warnings
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -61,7 +62,9 @@ def _opened(file: BinaryIO) -> Image.Image:
     try:
         return Image.open(file)
     except UnidentifiedImageError as error:
-        raise PictureFault("not a picture", "of a format that Pillow knows") from error
+        empty = file.seek(0, os.SEEK_END) == 0
+        what = "an empty file" if empty else "of no format that Pillow knows"
+        raise PictureFault("not a picture", what) from error
 
 
 @contextlib.contextmanager

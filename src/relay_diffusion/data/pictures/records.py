@@ -11,8 +11,20 @@ from typing import Any, BinaryIO, NamedTuple
 
 from relay_diffusion.data.pictures.faults import BadRecord, PictureFault
 
-SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Of picture files."""
+SUFFIXES = (
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".heic",
+    ".heif",
+    ".jpeg",
+    ".jpg",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+"""Of picture files. Pillow reads HEIC with the plug-in pillow-heif; without, it is counted."""
 
 CAPTION = "caption"
 """Name of the field where there is one caption without a name of its own."""
