@@ -1,4 +1,5 @@
-"""What a run tells while it goes: progress bar, ``log.jsonl``, TensorBoard, sample grids."""
+"""What a run tells while it goes: progress bar, or lines where there is no terminal, ``log.jsonl``,
+TensorBoard, sample grids."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import contextlib
 import json
 import os
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -45,6 +47,7 @@ class Journal:
         self.folder = folder
         if main:
             folder.mkdir(parents=True, exist_ok=True)
+            print(f"trains to {folder}, with figures in log.jsonl", file=sys.stderr, flush=True)
         self.batch_size = recipe.data.batch_size
         self.num_steps = num_steps
         self._bar = tqdm(
@@ -101,6 +104,7 @@ class Journal:
         since = time.perf_counter() - self._since
         seconds = max(since - self._aside, 1e-9)
         rate = self._steps / seconds
+        minutes_left = (self.num_steps - step) * since / self._steps / 60
         self.write(
             step,
             **means,
@@ -109,9 +113,17 @@ class Journal:
             **self._arithmetic(rate),
             data_share=self._waited / seconds,
             minutes=(time.perf_counter() - self._begun) / 60,
-            minutes_left=(self.num_steps - step) * since / self._steps / 60,
+            minutes_left=minutes_left,
         )
         self._bar.set_postfix({name: f"{value:.4g}" for name, value in means.items()})
+        if self._main and self._bar.disable:  # no terminal: a log file, which a bar would fill
+            figures = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+            print(
+                f"step {step} of {self.num_steps}: {figures}, "
+                f"{rate * self.batch_size:.3g} samples/s, {minutes_left:.1f} minutes left",
+                file=sys.stderr,
+                flush=True,
+            )
         self._sums, self._steps, self._waited, self._aside = {}, 0, 0.0, 0.0
         self._since = time.perf_counter()
         return means
