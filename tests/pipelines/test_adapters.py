@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.attaching import check_adapter
-from relay_diffusion.models.lora import read_adapter
+from relay_diffusion.models.lora import LORA_FILE, read_adapter
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
 from .test_lora import adapted_layers, add_adapters, picture
@@ -130,13 +130,62 @@ def test_adapters_become_part_of_the_weights(saved: Path, tmp_path: Path) -> Non
     assert close(picture(opened), alone(saved, 0.5))
 
 
+def test_a_weight_that_is_left_out_is_1(saved: Path) -> None:
+    pipe = two(saved)
+    pipe.set_adapters(["one", "two"], [None, 3.0])
+    assert close(picture(pipe), alone(saved, 2.5))
+
+
+def test_adapters_are_fused_at_a_scale(saved: Path) -> None:
+    pipe = two(saved)
+    pipe.fuse_lora(lora_scale=0.5)
+    assert close(picture(pipe), alone(saved, 0.75))
+    for change in (pipe.fuse_lora, pipe.disable_lora):
+        with pytest.raises(RelayError, match=r"into the base_unet: call unfuse_lora\(\) first"):
+            change()
+    pipe.unfuse_lora()
+    assert close(picture(pipe), alone(saved, 1.5))
+
+
+def test_adapters_are_listed_and_disabled(saved: Path) -> None:
+    before = picture(tiny_cascade())
+    pipe = two(saved)
+    pipe.set_adapters("two")
+    names = ["one", "two"]
+    assert pipe.get_list_adapters() == {"base_unet": names, "relay_unet": names}
+    pipe.disable_lora()
+    assert torch.equal(picture(pipe), before)
+    pipe.enable_lora()
+    assert close(picture(pipe), alone(saved, 0.5))
+    pipe.disable_lora()
+    pipe.set_adapters("one")
+    assert close(picture(pipe), alone(saved, 1.0))
+    pipe.disable_lora()
+    pipe.load_lora_adapter(saved, 0.5, "third")
+    assert close(picture(pipe), alone(saved, 1.5))
+    pipe.disable_lora()
+    pipe.fuse_lora()
+    assert close(picture(pipe), alone(saved, 1.5))
+    assert tiny_cascade().get_list_adapters() == {}
+
+
+def test_adapters_are_loaded_by_the_name_of_diffusers(saved: Path) -> None:
+    pipe = tiny_cascade()
+    pipe.load_lora_weights(saved, adapter_name="one")
+    pipe.load_lora_weights(saved.parent, "two", weight_name=f"{saved.name}/{LORA_FILE}")
+    assert pipe.get_active_adapters() == ["one", "two"]
+    assert close(picture(pipe), alone(saved, 2.0))
+    with pytest.raises(RelayError, match="an adapter of type dict; give its folder, or its file"):
+        pipe.load_lora_weights({})  # type: ignore[arg-type]
+
+
 def test_what_no_adapter_can_be_given_is_one_line(saved: Path) -> None:
     pipe = two(saved)
     with pytest.raises(RelayError, match="named 'three'; there are one, two"):
         pipe.set_adapters(["one", "three"])
     with pytest.raises(RelayError, match="named 'three'"):
         pipe.delete_adapters("three")
-    for weights in ([1.0, 2.0], float("nan")):
+    for weights in ([1.0, 2.0], float("nan"), [{"unet": 1.0}], {"unet": 1.0}, "half"):
         with pytest.raises(RelayError, match="for 1 adapters; give a number, or one each"):
             pipe.set_adapters("one", weights)
     with pytest.raises(RelayError, match=r"be put into base_unet: .*'half' already exists"):
@@ -149,6 +198,11 @@ def test_what_no_adapter_can_be_given_is_one_line(saved: Path) -> None:
     with pytest.raises(RelayError, match="'dora' is a DoRA, which is weighed when it is loaded"):
         pipe.set_adapters("dora", 0.5)
     pipe.set_adapters("dora")
+    with pytest.raises(RelayError, match="'dora' is a DoRA"):
+        pipe.fuse_lora(lora_scale=0.5)
+    for scale in (0, float("inf"), "half"):
+        with pytest.raises(RelayError, match=f"lora_scale {scale}; give a number such as 0.7"):
+            pipe.fuse_lora(lora_scale=scale)  # type: ignore[arg-type]
 
 
 def test_an_adapter_names_the_cascade_of_the_hub(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any, ClassVar
 
 import pytest
@@ -10,7 +12,7 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.models.guidance import guidance_embedding
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
-from .tiny import generators, record_calls
+from .tiny import generators, record_calls, tiny_cascade
 
 PROMPT = "a red fox"
 
@@ -115,6 +117,9 @@ def test_a_callback_is_held_to_the_guidance_of_a_call(
     [
         ({"prompt_embeds": torch.zeros(1)}, "returned prompt_embeds; latents are all"),
         ({"denoised": torch.zeros(1)}, "returned denoised; latents are all"),
+        ({"latents": [1]}, r"returned latents of list; .* a tensor of shape \(1, 4, 4, 4\)"),
+        ({"latents": None}, "returned latents of NoneType; they must be a tensor"),
+        (torch.zeros(1), "returned a Tensor; it returns None, or a table"),
     ],
 )
 def test_what_a_callback_cannot_change_is_refused(
@@ -122,6 +127,78 @@ def test_what_a_callback_cannot_change_is_refused(
 ) -> None:
     with pytest.raises(RelayError, match=said):
         cascade(PROMPT, callback_on_step_end=lambda *_: returned)
+
+
+@pytest.mark.parametrize(("stage", "step", "side"), [(0, 0, 4), (0, 2, 4), (1, 0, 8), (1, 1, 8)])
+def test_latents_of_fewer_pictures_are_refused(
+    cascade: RelayPipeline, stage: int, step: int, side: int
+) -> None:
+    def cut(pipe: RelayPipeline, now: int, t: int, kwargs: dict[str, Any]) -> dict[str, Any]:
+        here = (kwargs["stage"], now) == (stage, step)
+        return {"latents": kwargs["latents"][:1]} if here else {}
+
+    shapes = rf"shape \(1, 4, {side}, {side}\); .* shape \(2, 4, {side}, {side}\)"
+    with pytest.raises(RelayError, match=f"callback_on_step_end returned latents of {shapes}"):
+        cascade([PROMPT, "a blue fox"], callback_on_step_end=cut)
+
+
+def test_a_callback_that_is_no_function_is_refused(cascade: RelayPipeline) -> None:
+    with pytest.raises(RelayError, match="callback_on_step_end of type int; give a function"):
+        cascade(PROMPT, callback_on_step_end=3)  # type: ignore[arg-type]
+
+
+def test_runs_in_two_threads_have_each_the_scale_and_the_steps_of_its_own_stage() -> None:
+    pipe = tiny_cascade(guidance_scale=4.5, relay_guidance_scale=1.0)
+
+    def picture(watch: Any = None) -> torch.Tensor:
+        made = pipe(
+            PROMPT, generator=generators(0), callback_on_step_end=watch, output_type="latent"
+        )
+        return made.images
+
+    in_base, in_relay = Event(), Event()
+    seen = []
+
+    def wait(pipe: RelayPipeline, step: int, t: int, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if kwargs["stage"] == 0:
+            in_base.set()
+            assert in_relay.wait(60)
+            seen.append((pipe.guidance_scale, pipe.num_timesteps))
+        return {}
+
+    def tell(pipe: RelayPipeline, step: int, t: int, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if kwargs["stage"] == 1:
+            in_relay.set()
+        return {}
+
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(picture, wait)
+        assert in_base.wait(60)
+        passing = picture(tell)
+    alone = picture()
+    assert seen == [(4.5, 3)] * 3
+    assert torch.equal(passing, alone) and torch.equal(waiting.result(), alone)
+
+
+def test_a_callback_may_make_a_picture_of_its_own() -> None:
+    pipe = tiny_cascade(guidance_scale=4.5, relay_guidance_scale=1.0)
+
+    def preview(pipe: RelayPipeline, step: int, t: int, kwargs: dict[str, Any]) -> dict[str, Any]:
+        pipe.upscale(torch.zeros(1, 3, 32, 32))
+        assert pipe.guidance_scale == (1.0 if kwargs["stage"] else 4.5)
+        return {}
+
+    ours, alone = (
+        pipe(PROMPT, generator=generators(0), callback_on_step_end=watch, output_type="latent")
+        for watch in (preview, None)
+    )
+    assert torch.equal(ours.images, alone.images)
+
+
+def test_outside_a_run_there_is_no_scale_to_set(cascade: RelayPipeline) -> None:
+    assert (cascade.guidance_scale, cascade.num_timesteps) == (1.0, 0)
+    with pytest.raises(RelayError, match="is set in callback_on_step_end"):
+        cascade.guidance_scale = 3.0
 
 
 def test_a_callback_for_the_text_of_another_pipeline_is_refused(cascade: RelayPipeline) -> None:

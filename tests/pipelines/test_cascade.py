@@ -16,6 +16,7 @@ from relay_diffusion.errors import RelayError
 from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
+from .test_refusals import SameText
 from .tiny import PROMPT, generators, record_calls, tiny_cascade, tiny_unet
 
 
@@ -148,6 +149,28 @@ def test_a_picture_can_be_the_start(cascade: RelayPipeline) -> None:
         distances.append(float((out.stages[0] - z_start).abs().mean()))
     assert distances == sorted(distances)
     assert distances[0] < 0.1 * distances[2]
+
+
+def test_pictures_to_start_from_are_repeated_as_prompts_are(cascade: RelayPipeline) -> None:
+    prompts, starts = (
+        [PROMPT, "a blue fox"],
+        [Image.new("RGB", (32, 32), c) for c in ("red", "blue")],
+    )
+    options = {"strength": 0.3, "output_type": "latent"}
+    together = cascade(
+        prompts, image=starts, num_images_per_prompt=2, generator=generators(0, 1, 2, 3), **options
+    ).images
+    pairs = [(prompt, start) for prompt, start in zip(prompts, starts, strict=True) for _ in "12"]
+    for seed, (prompt, start) in enumerate(pairs):
+        alone = cascade(prompt, image=start, generator=generators(seed), **options).images
+        torch.testing.assert_close(together[seed : seed + 1], alone, rtol=1e-3, atol=1e-4)
+    expanded = cascade(
+        prompts, image=starts, num_images_per_prompt=2, generator=generators(0, 1, 2, 3),
+        expand=SameText(), **options,
+    ).images  # fmt: skip
+    torch.testing.assert_close(expanded, together, rtol=1e-3, atol=1e-4)
+    with pytest.raises(RelayError, match="2 pictures to start 3 from; give 1, one for each prompt"):
+        cascade([PROMPT] * 3, image=starts)
 
 
 def test_the_networks_can_wait_their_turn_off_the_accelerator(cascade_folder: Any) -> None:

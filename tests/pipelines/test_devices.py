@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from relay_diffusion.errors import RelayError
 from relay_diffusion.pipelines.devices import dtypes_of_parts, pick_dtype
 
 CPU, CUDA, MPS = map(torch.device, ("cpu", "cuda:0", "mps"))
@@ -39,3 +40,14 @@ def test_a_pipeline_is_opened_for_where_it_is_put(computes_bfloat16: bool) -> No
     for device_map in ("cuda", "balanced"):
         assert dtypes_of_parts(None, device_map) == {"default": on_gpu, "vae": torch.float32}
     assert dtypes_of_parts(torch.float16, "cuda")["default"] == torch.float16
+
+
+def test_a_dtype_may_be_named() -> None:
+    half = {"default": torch.bfloat16, "vae": torch.float32}
+    assert dtypes_of_parts("bfloat16") == half
+    assert dtypes_of_parts({"default": "bfloat16"}) == half
+    assert dtypes_of_parts("float16")["default"] == torch.float16
+    assert dtypes_of_parts("auto") == dtypes_of_parts(None)
+    for wrong in ("int4", 7):
+        with pytest.raises(RelayError, match=f"dtype '{wrong}'; allowed is auto, float32, bfl"):
+            dtypes_of_parts(wrong)  # type: ignore[arg-type]

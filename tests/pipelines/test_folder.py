@@ -271,6 +271,35 @@ def test_a_table_says_the_dtype_of_each_part(cascade_folder: Path) -> None:
     assert pipe.relay_unet.dtype == torch.float16 and pipe.vae.dtype == torch.bfloat16
 
 
+def test_a_cascade_is_opened_as_diffusers_opens_one(cascade_folder: Path) -> None:
+    pipe = RelayPipeline.from_pretrained(
+        pretrained_model_name_or_path=cascade_folder, torch_dtype="bfloat16"
+    )
+    assert pipe.base_unet.dtype == torch.bfloat16 and pipe.vae.dtype == torch.float32
+    assert pipe.name_or_path == pipe.config["_name_or_path"] == str(cascade_folder)
+    assert json.loads(json.dumps(dict(pipe.config)))["base_size"] == 32
+
+
+def test_a_pipeline_of_another_has_its_defaults_and_leaves_its_parts(cascade_folder: Path) -> None:
+    pipe = RelayPipeline.from_pretrained(cascade_folder, torch.bfloat16)
+    again = RelayPipeline.from_pipe(pipe)
+    assert dict(again.config) == dict(pipe.config)
+    assert again.base_unet is pipe.base_unet and pipe.base_unet.dtype == torch.bfloat16
+    again.interrupt = True
+    assert not pipe.interrupt
+    other = RelayPipeline.from_pipe(pipe, guidance_scale=3.0, text_encoder=None)
+    assert other.config.guidance_scale == 3.0 and other.text_encoder is None
+    assert RelayPipeline.from_pipe(pipe, dtype=torch.float32).base_unet.dtype == torch.float32
+
+
+def test_what_could_not_be_opened_again_is_not_saved(
+    cascade: RelayPipeline, tmp_path: Path
+) -> None:
+    with pytest.raises(RelayError, match="safe_serialization=False writes a cascade that cannot"):
+        cascade.save_pretrained(tmp_path / "out", safe_serialization=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_parts_are_assembled_into_a_cascade(
     cascade: RelayPipeline, cascade_folder: Path, tmp_path: Path
 ) -> None:

@@ -21,8 +21,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     told: dict[str, dict[str, Any]] = {}
     plain = DiffusionPipeline.from_pretrained.__func__  # type: ignore[attr-defined]
 
-    def open_plain(cls: Any, folder: Path, **kwargs: Any) -> Any:
-        told[folder.name] = dict(kwargs)
+    def open_plain(cls: Any, folder: str, **kwargs: Any) -> Any:
+        told[Path(folder).name] = dict(kwargs)
         kwargs.pop("quantization_config", None)
         return plain(cls, folder, **kwargs)
 

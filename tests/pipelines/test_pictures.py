@@ -55,6 +55,14 @@ def test_transparency_is_laid_on_white() -> None:
     assert to_pixels(clear).eq(1).all()
 
 
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("LA", 2), ("RGB", 3), ("RGBA", 4)])
+def test_arrays_are_taken_as_the_pictures_of_their_channels(mode: str, channels: int) -> None:
+    array = np.random.default_rng(0).integers(0, 256, (5, 6, channels), dtype=np.uint8)
+    x = to_pixels(Image.fromarray(array.squeeze(), mode))
+    for form in (array, array[None], array.astype(np.float32) / 255):
+        torch.testing.assert_close(to_pixels(form), x, rtol=0, atol=0.01)
+
+
 @pytest.mark.parametrize(
     ("picture", "complaint"),
     [
@@ -62,6 +70,8 @@ def test_transparency_is_laid_on_white() -> None:
         (torch.full((3, 4, 4), float("nan")), r"outside \[0, 1\]"),
         (torch.zeros(1, 4, 4, 4), "three colours"),
         (torch.zeros(3, 0, 4), "three colours"),
+        (np.zeros((4, 4, 5)), r"shape \(4, 4, 5\); it must have three colours"),
+        (np.zeros(4), "three colours"),
         ("fox.png", "of type str"),
         ([], "no picture"),
         ([Image.new("RGB", (4, 4)), Image.new("RGB", (4, 5))], "differ in size"),

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.autoencoder import decode
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
 from .tiny import generators, record_calls
@@ -32,6 +33,17 @@ def test_it_is_the_relay_stage_of_a_call(cascade: RelayPipeline) -> None:
     whole = cascade("a red fox", latents=noise, output_type="pt")
     again = cascade.upscale(whole.stages[0], "a red fox", latents=noise[1], output_type="pt")
     torch.testing.assert_close(again.images, whole.images, rtol=1e-3, atol=1e-4)
+
+
+def test_latents_are_those_of_the_padded_picture(cascade: RelayPipeline) -> None:
+    latents, cut = (
+        cascade.upscale(picture(37, 21), generator=generators(0), output_type=kind).images
+        for kind in ("latent", "pt")
+    )
+    assert latents.shape == (1, 4, 6, 10) and cut.shape == (1, 3, 42, 74)
+    with torch.no_grad():
+        whole = decode(cascade.vae, latents).clamp(-1, 1) / 2 + 0.5
+    torch.testing.assert_close(whole[:, :, :42, :74], cut)
 
 
 def test_strength_is_the_start_level(
@@ -101,6 +113,9 @@ def test_several_pictures_each_with_its_own_prompt_and_seed(cascade: RelayPipeli
     [
         (picture(32, 32), {"times": 0}, "times 0"),
         (picture(32, 32), {"times": 9}, "beyond the limit"),
+        (picture(32, 32), {"times": 1.5}, "times of type float; give one whole number"),
+        (picture(32, 32), {"strength": "500"}, "strength of type str; give one number"),
+        (picture(32, 32), {"generator": 0}, "a generator of type int"),
         ([picture(8, 8), picture(9, 9)], {}, "differ in size"),
         ("fox.png", {}, "of type str"),
         (picture(8, 8), {"prompt": ["a fox", "a red fox"]}, "2 prompts for 1 pictures; give one"),

@@ -63,6 +63,8 @@ def read_adapter(path: str | Path) -> Adapter:
 
     Raises: RelayError if there is none, it is damaged, or a key is for neither UNet.
     """
+    if not isinstance(path, str | Path):
+        raise RelayError(f"an adapter of type {type(path).__name__}; give its folder, or its file")
     file = Path(path).expanduser()
     file = file / LORA_FILE if file.is_dir() else file
     if not file.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -23,10 +24,15 @@ from relay_diffusion.pipelines.pictures import (
     pad_to_multiple,
     to_pixels,
 )
-from relay_diffusion.pipelines.prompting import NEGATIVE_ALONE, as_list, for_each
+from relay_diffusion.pipelines.prompting import NEGATIVE_ALONE, as_list, check_copies, for_each
 from relay_diffusion.pipelines.prompts import Expander
 from relay_diffusion.pipelines.run import Run
-from relay_diffusion.pipelines.settings import STRENGTH, check_strength, resolve_settings
+from relay_diffusion.pipelines.settings import (
+    STRENGTH,
+    check_number,
+    check_strength,
+    resolve_settings,
+)
 from relay_diffusion.pipelines.watch import StepCallback, WatchOptions
 
 
@@ -103,8 +109,9 @@ class RelayPipeline(InProgress, AdaptedComponents):
             latents: unit normal noise (B, C, H / 8, W / 8) of the base stage, or a list with that
                 of each stage, None where it is to be drawn.
             prompt_embeds, negative_prompt_embeds: (num prompts, L, D), in place of the prompts.
-            image: start the base stage from this picture with noise on it (image to image); its
-                middle is cut to the shape asked for.
+            image: start the base stage from this picture with noise on it (image to image), or
+                from a list of them, one for each prompt or for each picture; the middle is cut to
+                the shape asked for.
             strength: with ``image``, above 0 to 1: the share of base steps that is run.
             output_type: "pil", "np", "pt" (in [0, 1]) or "latent" (z_0 of each stage).
             return_dict: False returns the tuple (images, stages).
@@ -130,10 +137,11 @@ class RelayPipeline(InProgress, AdaptedComponents):
             solver=solver,
             eta=eta,
         )
+        check_copies(num_images_per_prompt)
+        check_strength(strength)
         watch = WatchOptions.of(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        x = None
+        x, copies = None, num_images_per_prompt
         if image is not None:
-            check_strength(strength)
             x = cover(to_pixels(image), *sizes[0])
         expanded = None
         if expand and prompt is not None:
@@ -151,6 +159,8 @@ class RelayPipeline(InProgress, AdaptedComponents):
         self.maybe_free_model_hooks()
         run = Run.prepare(self, sizes, text, settings, latents, generator, watch)
 
+        if x is not None and 1 < len(x) < len(text[0]) == len(x) * copies:
+            x = for_each(x, copies)
         z = run.base(sizes[0], x, strength)
         self.maybe_free_model_hooks()  # the VAE would send away the relay stage's only
         stages = []
@@ -190,7 +200,8 @@ class RelayPipeline(InProgress, AdaptedComponents):
 
         Args:
             image: a PIL image, an array or a tensor in [0, 1], see ``pictures.to_pixels``; of any
-                size: it is padded for the networks and the result cut back.
+                size: it is padded at the bottom and right for the networks and the result cut
+                back, but for ``output_type="latent"``, whose z_0 are of the padded picture.
             prompt: what the picture shows; None runs the networks without text.
             strength: start level T_r of the relay, a training index above 1 and up to 1000: how
                 much may change; no share. None: the cascade's own for that size.
@@ -201,6 +212,7 @@ class RelayPipeline(InProgress, AdaptedComponents):
         """
         check_output_type(output_type)
         self.interrupt = False
+        check_number("times", times, Integral)
         if times < 1:
             raise RelayError(f"times {times}; it counts doublings, give 1 or more")
         x = to_pixels(image)

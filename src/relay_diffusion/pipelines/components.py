@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from relay_diffusion.config import arguments_for
@@ -19,11 +20,12 @@ from relay_diffusion.models.guidance import has_guidance
 from relay_diffusion.models.hub import HUB_SETTINGS, downloading
 from relay_diffusion.models.registry import INDEX, resolve
 from relay_diffusion.models.stored import check_weights
-from relay_diffusion.pipelines.devices import dtypes_of_parts, pick_device
+from relay_diffusion.pipelines.devices import Precision, dtypes_of_parts, pick_device
 from relay_diffusion.pipelines.encoding import PromptEncoding
 from relay_diffusion.pipelines.folder import check_cascade_folder
 from relay_diffusion.pipelines.lending import lent_parts, parts_of_differences
 from relay_diffusion.pipelines.pictures import check_pixels
+from relay_diffusion.pipelines.settings import check_number
 from relay_diffusion.pipelines.sizes import Size, stages_for
 
 
@@ -112,9 +114,9 @@ class CascadeComponents(PromptEncoding):
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | Path = "starter",
-        dtype: torch.dtype | dict[str, torch.dtype] | None = None,
-        torch_dtype: torch.dtype | dict[str, torch.dtype] | None = None,
+        pretrained_model_name_or_path: str | Path = "starter",
+        dtype: Precision = None,
+        torch_dtype: Precision = None,
         fast: bool = False,
         **kwargs: Any,
     ) -> Self:
@@ -122,23 +124,25 @@ class CascadeComponents(PromptEncoding):
 
         Args:
             fast: its distilled sibling, which takes a few steps.
-            dtype: of the UNets and the text encoder, None: float32, as in diffusers, or with a
-                ``device_map`` what ``pick_dtype`` takes there. The VAE is opened in float32 (that
-                of SDXL overflows in float16) unless a table names its dtype:
-                ``{"default": ..., "vae": torch.float16}``.
+            dtype: of the UNets and the text encoder, or its name; None or "auto": float32, as in
+                diffusers, or with a ``device_map`` what ``pick_dtype`` takes there. The VAE is
+                opened in float32 (that of SDXL overflows in float16) unless a table names its
+                dtype: ``{"default": ..., "vae": torch.float16}``.
             torch_dtype: what diffusers used to call it.
             kwargs: as ``DiffusionPipeline.from_pretrained`` takes them. Those for loading and
                 downloading hold for shared parts too, except that ``revision`` is of the cascade
                 that is named. A part given as None is not opened (``text_encoder=None`` where
                 prompts come as ``prompt_embeds``).
-        Raises: RelayError for a folder that is no cascade, naming the file or tensors at fault.
+        Raises: RelayError for a folder that is no cascade, naming the file or tensors at fault,
+            and for what is no dtype.
         """
         dtypes = dtypes_of_parts(
             dtype if dtype is not None else torch_dtype, kwargs.get("device_map")
         )
         revision = kwargs.pop("revision", None)
         with downloading(**{name: kwargs.pop(name) for name in HUB_SETTINGS if name in kwargs}):
-            name = fast_sibling_of(name_or_path, revision) if fast else name_or_path
+            name = pretrained_model_name_or_path
+            name = fast_sibling_of(name, revision) if fast else name
             return cls._open(resolve(name, revision), dtypes, kwargs)
 
     @classmethod
@@ -150,10 +154,40 @@ class CascadeComponents(PromptEncoding):
         given |= parts_of_differences(folder, dtypes, given)
         check_weights(folder, without=frozenset(given))
         try:
-            return super().from_pretrained(folder, dtype=dtypes, **given)
+            return super().from_pretrained(str(folder), dtype=dtypes, **given)
         except (OSError, RuntimeError, ValueError) as error:
             first = first_line(error)
             raise RelayError(f"{folder} cannot be opened: {first}") from error
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Self:
+        """Another pipeline of the same parts and defaults, as diffusers makes it, whose float32
+        where no ``dtype`` is named would change the parts of both: here they stay as they are.
+
+        Args: kwargs: parts and settings that shall be others.
+        """
+        known = inspect.signature(cls.__init__).parameters
+        if not isinstance(pipeline, CascadeComponents) or kwargs.keys() - known.keys():
+            return super().from_pipe(pipeline, **kwargs)
+        settings = {name: pipeline.config[name] for name in cascade_settings()}
+        made = cls(**{**pipeline.components, **settings, **kwargs})
+        made.register_to_config(_name_or_path=pipeline.name_or_path)
+        return made
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        safe_serialization: bool = True,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """As diffusers does. Raises: RelayError for another format than safetensors."""
+        if not safe_serialization:
+            raise RelayError(
+                "safe_serialization=False writes a cascade that cannot be opened: weights are read "
+                "from .safetensors only, leave it out"
+            )
+        super().save_pretrained(save_directory, True, *args, **kwargs)
 
     def stages_for(self, height: int | None = None, width: int | None = None) -> list[Size]:
         """(height, width) of every stage for a picture, smallest first; see ``sizes.stages_for``.
@@ -162,6 +196,8 @@ class CascadeComponents(PromptEncoding):
         """
         height = 2 * self.config.base_size if height is None else height
         width = 2 * self.config.base_size if width is None else width
+        check_number("height", height, Integral)
+        check_number("width", width, Integral)
         check_pixels(height, width)
         return stages_for(height, width, self.config.base_size, self.size_multiple)
 

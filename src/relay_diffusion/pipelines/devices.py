@@ -59,21 +59,28 @@ def _computes_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def dtypes_of_parts(
-    dtype: torch.dtype | dict[str, torch.dtype] | None, device_map: Any = None
-) -> dict[str, torch.dtype]:
+Dtype = torch.dtype | str | None
+Precision = Dtype | dict[str, Dtype]
+"""What ``from_pretrained`` takes for a dtype: itself, its name, a table of them by part."""
+
+
+def dtypes_of_parts(dtype: Precision, device_map: Any = None) -> dict[str, torch.dtype]:
     """The dtype that each part of a cascade is opened in, as diffusers' ``from_pretrained`` reads.
 
     Args:
         dtype: of the UNets and the text encoder, the VAE staying in float32 (that of SDXL overflows
-            in float16); None: as ``pick_dtype`` for where it is opened; a table
-            ({"default": ..., "vae": ...}) says it for each.
+            in float16), or its name; None and "auto": as ``pick_dtype`` for where it is opened; a
+            table ({"default": ..., "vae": ...}) says it for each.
         device_map: of ``from_pretrained``: "balanced" or a device; None opens on the CPU.
-    Raises: RelayError for a device that this machine does not have.
+    Raises: RelayError for what is no dtype, or a device that this machine does not have.
     """
-    if isinstance(dtype, dict):
-        return {"vae": torch.float32, **dtype}
-    if dtype is None:
+
+    def picked(one: Dtype) -> torch.dtype:
+        if isinstance(one, torch.dtype):
+            return one
         where = device_map if isinstance(device_map, str) else "cpu"
-        dtype = pick_dtype("auto", pick_device("auto" if where == "balanced" else where))
-    return {"default": dtype, "vae": torch.float32}
+        device = pick_device("auto" if where == "balanced" else where)
+        return pick_dtype("auto" if one is None else str(one), device)
+
+    table = dtype if isinstance(dtype, dict) else {"default": dtype}
+    return {"vae": torch.float32, **{part: picked(one) for part, one in table.items()}}

@@ -14,6 +14,7 @@ from relay_diffusion.pipelines.notices import warn_once
 from relay_diffusion.pipelines.prompting import (
     NO_TOKENIZER,
     as_list,
+    check_copies,
     check_embeds,
     encode_prompts,
     remarks_on,
@@ -44,8 +45,7 @@ class PromptEncoding(DiffusionPipeline):
         The text encoder is not needed after it: encode, set ``pipe.text_encoder = None``, and give
         ``prompt_embeds`` and ``negative_prompt_embeds`` to the call.
         """
-        if num_images_per_prompt < 1:
-            raise RelayError(f"num_images_per_prompt {num_images_per_prompt}; give 1 or more")
+        check_copies(num_images_per_prompt)
         device = self._execution_device  # looks through every module: not to be asked often
         if prompt is not None and prompt_embeds is None:
             prompt_embeds = self._encode(as_list(prompt), device, "prompt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class AdaptedComponents(CascadeComponents):
             adapter: its folder, its file, or what ``models.lora.read_adapter`` made of that.
         Raises: RelayError if it is none, fits neither UNet, or one of that name is there.
         """
-        if not math.isfinite(scale):
+        if not _is_weight(scale):
             raise RelayError(f"the scale of an adapter is {scale}, must be a number, such as 0.8")
         found = adapter if isinstance(adapter, Adapter) else read_adapter(adapter)
         opened = [part for part in found.tensors if getattr(self, part) is not None]
@@ -52,10 +53,26 @@ class AdaptedComponents(CascadeComponents):
         try:
             for part in opened:
                 attach_adapter(getattr(self, part), part, found, scale, adapter_name, self)
+                getattr(self, part).enable_lora()
         except RelayError:
             for part in opened:
                 detach_adapter(getattr(self, part), adapter_name)
             raise
+
+    def load_lora_weights(
+        self,
+        pretrained_model_name_or_path_or_dict: str | Path,
+        adapter_name: str = "default",
+        weight_name: str | None = None,
+    ) -> None:
+        """``load_lora_adapter`` by diffusers' name, at scale 1: ``set_adapters`` weighs it.
+
+        Args: weight_name: of the file in that folder, if it has another name than ours.
+        """
+        path = pretrained_model_name_or_path_or_dict
+        self.load_lora_adapter(
+            Path(path) / weight_name if weight_name else path, adapter_name=adapter_name
+        )
 
     def save_lora_adapter(self, folder: str | Path, adapter_name: str = "default") -> None:
         """Write the adapter of that name, of either UNet or of both, as it acts, its scale and its
@@ -76,20 +93,21 @@ class AdaptedComponents(CascadeComponents):
     def set_adapters(
         self,
         adapter_names: str | Sequence[str],
-        adapter_weights: float | Sequence[float] | None = None,
+        adapter_weights: float | Sequence[float | None] | None = None,
     ) -> None:
         """Let these adapters act, in this order, and no others.
 
         Args:
             adapter_weights: of each, or one for all; None is 1. They multiply the scales that the
-                adapters were loaded at.
+                adapters were loaded at. One that is of both UNets has one weight in both.
         Raises: RelayError for names that are not there or weights that are no finite numbers, for a
             DoRA at another weight than 1, and while adapters are fused.
         """
         names = self._known(adapter_names)
-        given = 1.0 if adapter_weights is None else adapter_weights
-        weights = list(given) if isinstance(given, Sequence) else [given] * len(names)
-        if len(weights) != len(names) or not all(map(math.isfinite, weights)):
+        given = adapter_weights
+        each = list(given) if isinstance(given, Sequence) else [given] * len(names)
+        weights = [1.0 if weight is None else weight for weight in each]
+        if len(weights) != len(names) or not all(map(_is_weight, weights)):
             raise RelayError(
                 f"adapter_weights {weights} for {len(names)} adapters; give a number, or one each"
             )
@@ -97,15 +115,15 @@ class AdaptedComponents(CascadeComponents):
         weighed = dict(zip(names, weights, strict=True))
         for part, unet in adapted.items():
             insist_on_unfused(unet, part)
-            for name, weight in weighed.items():
-                if weight != 1 and name in unet.peft_config and unet.peft_config[name].use_dora:
-                    raise RelayError(
-                        f"the adapter {name!r} is a DoRA, which is weighed when it is loaded: "
-                        "delete_adapters, then load_lora_adapter with another scale"
-                    )
+            _insist_on_linear(unet, [name for name, weight in weighed.items() if weight != 1])
         for unet in adapted.values():
             own = {name: weighed[name] for name in weighed if name in unet.peft_config}
             unet.set_adapters(list(own), list(own.values()))
+            unet.enable_lora()
+
+    def get_list_adapters(self) -> dict[str, list[str]]:
+        """Names of the adapters of each UNet that has any, those that do not act among them."""
+        return {part: list(unet.peft_config) for part, unet in self._adapted().items()}
 
     def get_active_adapters(self) -> list[str]:
         """Names of the adapters that act, in either UNet."""
@@ -131,22 +149,52 @@ class AdaptedComponents(CascadeComponents):
             if unet is not None and has_adapter_layers(unet):
                 unet.unload_lora()
 
-    def fuse_lora(self) -> None:
+    def disable_lora(self) -> None:
+        """Let no adapter act until ``enable_lora``, or until they are weighed, fused or joined by
+        another one.
+
+        Raises: RelayError while adapters are fused.
+        """
+        for part, unet in self._adapted().items():
+            insist_on_unfused(unet, part)
+        for unet in self._adapted().values():
+            unet.disable_lora()
+
+    def enable_lora(self) -> None:
+        """Let the adapters act again that did before ``disable_lora``."""
+        for unet in self._adapted().values():
+            unet.enable_lora()
+
+    def fuse_lora(self, *, lora_scale: float = 1.0) -> None:
         """Add the adapters that act to the weights of the UNets, which makes these as fast as they
         were without. Others do not act until ``unfuse_lora``.
 
-        Raises: RelayError where the weights are out of reach.
+        Args:
+            lora_scale: multiplies the weights that the adapters have.
+        Raises: RelayError where the weights are out of reach, adapters are fused already, for a
+            scale of 0 and for a DoRA at another scale than 1.
         """
-        for unet in self._adapted().values():
+        if not _is_weight(lora_scale) or lora_scale == 0:
+            raise RelayError(
+                f"lora_scale {lora_scale}; give a number such as 0.7; for none call disable_lora()"
+            )
+        adapted = self._adapted()
+        for part, unet in adapted.items():
+            insist_on_unfused(unet, part)
             insist_on_weights(unet, "fuse_lora")
-        for unet in self._adapted().values():
-            unet.fuse_lora()
+            _insist_on_linear(unet, active_adapters(unet) if lora_scale != 1 else [])
+        for unet in adapted.values():
+            unet.enable_lora()  # peft would take off what is disabled at the first step
+            unet.fuse_lora(lora_scale)
 
     def unfuse_lora(self) -> None:
         """Take what ``fuse_lora`` added off the weights again, but for rounding."""
         for unet in self._adapted().values():
             if is_fused(unet):
                 unet.unfuse_lora()
+                for layer in unet.modules():
+                    if hasattr(layer, "unscale_layer"):  # left at that scale by diffusers
+                        layer.unscale_layer(getattr(unet, "lora_scale", 1.0))
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         """As diffusers does. Raises: RelayError where a UNet has an adapter, whose layers would be
@@ -176,3 +224,17 @@ class AdaptedComponents(CascadeComponents):
             there = f"there are {', '.join(sorted(known))}" if known else "there is none"
             raise RelayError(f"neither UNet has an adapter named {unknown[0]!r}; {there}")
         return names
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _insist_on_linear(unet: Any, adapter_names: Sequence[str]) -> None:
+    """Raise RelayError for a DoRA among these adapters."""
+    for name in adapter_names:
+        if name in unet.peft_config and unet.peft_config[name].use_dora:
+            raise RelayError(
+                f"the adapter {name!r} is a DoRA, which is weighed when it is loaded: "
+                "delete_adapters, then load_lora_adapter with another scale"
+            )

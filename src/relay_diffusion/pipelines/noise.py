@@ -19,8 +19,14 @@ def split_generators(generator: Generators, num: int) -> list[torch.Generator]:
     Args:
         generator: a list is taken as it is, one for each picture; a single one is split by drawing
             ``num`` seeds from it; None draws them from torch's global generator.
-    Raises: RelayError if a list has another length than ``num``.
+    Raises: RelayError if a list has another length than ``num``, or it is no generator.
     """
+    for one in generator if isinstance(generator, Sequence) else [generator]:
+        if generator is not None and not isinstance(one, torch.Generator):
+            raise RelayError(
+                f"a generator of type {type(one).__name__}; give torch.Generator().manual_seed(0), "
+                "or a list with one for each picture"
+            )
     if isinstance(generator, Sequence):
         if len(generator) != num:
             raise RelayError(
@@ -54,9 +60,15 @@ class StageNoise:
             generators: one for each picture, length B.
             shapes: (C, H, W) of every stage.
             first: the first of them: 0 is the base, and from 1 on they are doublings.
-        Raises: RelayError for latents that do not have these shapes, or too many of them.
+        Raises: RelayError for latents that are no tensors of these shapes, or too many of them.
         """
-        given = [latents] if latents is None or isinstance(latents, Tensor) else list(latents)
+        given = list(latents) if isinstance(latents, Sequence) else [latents]
+        for noise in given:
+            if not isinstance(noise, Tensor | None):
+                raise RelayError(
+                    f"latents of type {type(noise).__name__}; give a tensor, or a list with one, "
+                    "or None, for each stage"
+                )
         kind = "doubling" if first else "stage"
         if len(given) > len(shapes):
             raise RelayError(f"latents for {len(given)} {kind}s; give {len(shapes)} or fewer")

@@ -64,8 +64,9 @@ def to_pixels(images: Any) -> Tensor:
     """Pictures in any form as x, (B, 3, H, W) float32 in [-1, 1].
 
     Args:
-        images: a PIL image; a numpy array (H, W), (H, W, 3) or (B, H, W, 3), uint8 or float in
-            [0, 1]; a tensor (3, H, W) or (B, 3, H, W), likewise; or a list of these of one size.
+        images: a PIL image; a numpy array (H, W), (H, W, C) or (B, H, W, C), uint8 or float in
+            [0, 1], C being 1 (grey) or 3, and one more with transparency, which is laid on white; a
+            tensor (3, H, W) or (B, 3, H, W), likewise; or a list of these of one size.
     Raises: RelayError for anything else.
     """
     if isinstance(images, Sequence) and not isinstance(images, str):
@@ -78,22 +79,28 @@ def to_pixels(images: Any) -> Tensor:
         return torch.cat(parts)
     if isinstance(images, Image.Image):
         images = np.asarray(_to_rgb(images))
+    shape = tuple(getattr(images, "shape", ()))
+    channels = [3]  # a tensor of 4 may well be latents
     if isinstance(images, np.ndarray):
-        images = images[..., None].repeat(3, -1) if images.ndim == 2 else images
-        images = torch.from_numpy(np.array(images)).movedim(-1, -3)
+        images = torch.from_numpy(np.array(images[..., None] if images.ndim == 2 else images))
+        images = images.movedim(-1, -3) if images.ndim > 2 else images
+        channels = [1, 2, 3, 4]
     if not isinstance(images, Tensor):
         raise RelayError(
             f"a picture of type {type(images).__name__}; give a PIL image, an array or a tensor"
         )
     x = images[None] if images.ndim == 3 else images
-    if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape:
-        raise RelayError(f"a picture of shape {tuple(images.shape)}; it must have three colours")
+    if x.ndim != 4 or x.shape[1] not in channels or 0 in x.shape:
+        raise RelayError(
+            f"a picture of shape {shape}; it must have three colours, (H, W, 3) if it is an array, "
+            "(3, H, W) if a tensor"
+        )
     if x.dtype == torch.uint8:
-        return x.float() / 127.5 - 1
+        return _three_colours(x.float() / 127.5 - 1)
     x = x.float()
     if not bool(((x >= 0) & (x <= 1)).all()):
         raise RelayError("a picture has values outside [0, 1]; scale it, or give uint8")
-    return x * 2 - 1
+    return _three_colours(x * 2 - 1)
 
 
 def from_pixels(x: Tensor, output_type: Literal["pil", "np", "pt"]) -> Any:
@@ -129,6 +136,14 @@ def cover(x: Tensor, height: int, width: int) -> Tensor:
     top, left = (x.shape[2] - rows) // 2, (x.shape[3] - columns) // 2
     x = x[:, :, top : top + rows, left : left + columns]
     return F.interpolate(x, (height, width), mode="bilinear", antialias=True).clamp(-1, 1)
+
+
+def _three_colours(x: Tensor) -> Tensor:
+    """As :func:`_to_rgb`, of x (B, C, H, W) in [-1, 1], C = 1 to 4."""
+    if x.shape[1] in (2, 4):
+        opacity = x[:, -1:] / 2 + 0.5
+        x = x[:, :-1] * opacity + (1 - opacity)
+    return x if x.shape[1] == 3 else x.repeat(1, 3, 1, 1)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from relay_diffusion.data.scenes.words import unknown_words
 from relay_diffusion.errors import RelayError
 from relay_diffusion.models.text import encode_text, tokenize
 from relay_diffusion.pipelines.notices import quoted
+from relay_diffusion.pipelines.settings import check_number
 
 NEGATIVE_ALONE = "a negative prompt goes with a prompt: say what the picture shows, too"
 NO_TOKENIZER = (
@@ -59,6 +61,13 @@ def check_embeds(embeds: Any, width: int | None, name: str) -> None:
             f"{name} of shape {tuple(embeds.shape)}; this cascade takes (num, L, {width or 'D'}): "
             "prompts, tokens, numbers of a token"
         )
+
+
+def check_copies(num_images_per_prompt: int) -> None:
+    """Raise RelayError for a number of pictures of one prompt that is none."""
+    check_number("num_images_per_prompt", num_images_per_prompt, Integral)
+    if num_images_per_prompt < 1:
+        raise RelayError(f"num_images_per_prompt {num_images_per_prompt}; give 1 or more")
 
 
 def for_each(prompts: Any, num_images_per_prompt: int) -> Any:

@@ -24,6 +24,7 @@ from relay_diffusion.models.autoencoder import decode, encode
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.guidance import has_guidance
 from relay_diffusion.models.low_resolution import enlarge
+from relay_diffusion.pipelines.in_progress import StageInProgress, in_progress
 from relay_diffusion.pipelines.noise import Generators, Latents, StageNoise, split_generators
 from relay_diffusion.pipelines.notices import warn_once
 from relay_diffusion.pipelines.settings import (
@@ -98,7 +99,10 @@ class Run:
             z = base_start(eps, float(sigmas[0]))
         else:
             if len(x) not in (1, len(eps)):
-                raise RelayError(f"{len(x)} pictures to start {len(eps)} from; give 1, or as many")
+                raise RelayError(
+                    f"{len(x)} pictures to start {len(eps)} from; give 1, one for each prompt, or "
+                    "as many"
+                )
             sigmas = sigmas[steps - max(1, round(strength * steps)) :]
             z = self.encode(x.to(eps)) + float(sigmas[0]) * eps
         return self._sample("base", 0, size, sigmas, sample_base, z)
@@ -148,13 +152,16 @@ class Run:
             raise RelayError(f"this cascade was opened without its {kind}_unet: {kind} cannot run")
         settings = self.settings
         scale = settings.guidance_scale if kind == "base" else settings.relay_guidance_scale
-        self.pipe.guidance_scale = scale
         indices = self.schedule.nearest(sigmas[:-1]).tolist()
+        now = StageInProgress(len(indices), scale)
         name = f"{kind} {size[1]}x{size[0]}"
-        with StageWatch(self.pipe, stage, name, indices, unet.dtype, self.watch) as watch:
+        with (
+            in_progress(now),
+            StageWatch(self.pipe, stage, name, indices, unet.dtype, self.watch) as watch,
+        ):
             try:
                 z = sampler(
-                    self._guided_as_told(kind, size, beside),
+                    self._guided_as_told(kind, size, beside, now),
                     *start,
                     sigmas=sigmas,
                     solver=settings.solver,
@@ -167,15 +174,17 @@ class Run:
             watch.check_finite()
         return z
 
-    def _guided_as_told(self, kind: str, size: Size, beside: Tensor | None) -> Denoise:
-        """The network at the pipeline's guidance scale, which a callback may change."""
-        scale = self.pipe.guidance_scale
+    def _guided_as_told(
+        self, kind: str, size: Size, beside: Tensor | None, now: StageInProgress
+    ) -> Denoise:
+        """The network at the stage's guidance scale, which a callback may change."""
+        scale = now.guidance_scale
         denoise = self._denoise(kind, size, beside, scale)
 
         def at_that_scale(z: Tensor, sigma: Tensor) -> Tensor:
             nonlocal scale, denoise
-            if self.pipe.guidance_scale != scale:
-                scale = self.pipe.guidance_scale
+            if now.guidance_scale != scale:
+                scale = now.guidance_scale
                 check_guidance(self.pipe.config, self.pipe.distilled, kind, scale)
                 denoise = self._denoise(kind, size, beside, scale)
             return denoise(z, sigma)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, cast, get_args
 
 from diffusers import DDIMScheduler
@@ -90,12 +90,14 @@ def resolve_settings(
             f"relay_start is {list(own)} in the cascade's model_index.json; it must be the start "
             "levels of the doublings, such as [500]"
         )
-    if relay_start is not None and relay_start <= 1:  # a share in most pipelines, here a level
-        raise RelayError(
-            f"strength {relay_start:g}; it is the noise level to start from, a training index "
-            f"above 1 (hardly any) to {NUM_TRAIN_STEPS} (all), and no share; this cascade's own is "
-            f"{own[0]:g}"
-        )
+    if relay_start is not None:
+        check_number("strength", relay_start)
+        if relay_start <= 1:  # a share in most pipelines, here a level
+            raise RelayError(
+                f"strength {relay_start:g}; it is the noise level to start from, a training index "
+                f"above 1 (hardly any) to {NUM_TRAIN_STEPS} (all), and no share; this cascade's "
+                f"own is {own[0]:g}"
+            )
     starts = own if relay_start is None else [relay_start]
     scale = config["guidance_scale"] if guidance_scale is None else guidance_scale
     relay_scale = config["relay_guidance_scale"]
@@ -110,6 +112,9 @@ def resolve_settings(
         eta,
         tuple(starts),
     )
+    check_number("num_inference_steps", settings.num_inference_steps, Integral)
+    check_number("num_relay_steps", settings.num_relay_steps, Integral)
+    check_number("eta", settings.eta)
     if settings.solver not in get_args(Solver):
         raise RelayError(f"solver {settings.solver!r}; allowed is {' or '.join(get_args(Solver))}")
     if not 0 <= settings.eta <= 1:
@@ -135,8 +140,20 @@ def resolve_settings(
     return settings
 
 
+def check_number(name: str, value: Any, kind: type = Real) -> None:
+    """Raise RelayError for what is no number, or none of that kind: ``Integral`` is whole ones. A
+    bool is none.
+
+    Args: name: of the argument, for the message.
+    """
+    if isinstance(value, bool) or not isinstance(value, kind):
+        wanted = "whole number" if kind is Integral else "number, for all pictures of a call"
+        raise RelayError(f"{name} of type {type(value).__name__}; give one {wanted}")
+
+
 def check_strength(strength: float) -> None:
     """Raise RelayError for a share of the base stage's steps that is none."""
+    check_number("strength", strength)
     if not 0 < strength <= 1:
         raise RelayError(f"strength {strength}; allowed is above 0 (no change) to 1 (all)")
 
@@ -157,10 +174,7 @@ def check_guidance(
         known = config["relay_guidance_range"] or known
     distilled_range = known if stage in distilled else None
     name = "guidance" if stage == "base" else f"{stage} guidance"
-    if not isinstance(scale, Real):
-        raise RelayError(
-            f"{name} of type {type(scale).__name__}; give one number, for all pictures of a call"
-        )
+    check_number(name, scale)
     if not 0 <= scale < float("inf"):
         raise RelayError(f"{name} {scale}; give a number of 0 or more")
     if distilled_range is not None and not distilled_range[0] <= scale <= distilled_range[1]:

@@ -14,7 +14,7 @@ from relay_diffusion.errors import RelayError
 if TYPE_CHECKING:
     from relay_diffusion.pipelines.cascade import RelayPipeline
 
-StepCallback = Callable[["RelayPipeline", int, int, dict[str, Any]], dict[str, Any]]
+StepCallback = Callable[["RelayPipeline", int, int, dict[str, Any]], dict[str, Any] | None]
 
 CALLBACK_TENSORS = ("latents", "denoised")
 
@@ -32,6 +32,10 @@ class WatchOptions:
         return cls(on_step_end, getattr(on_step_end, "tensor_inputs", tensor_inputs))
 
     def __post_init__(self) -> None:
+        if self.on_step_end is not None and not callable(self.on_step_end):
+            raise RelayError(
+                f"callback_on_step_end of type {type(self.on_step_end).__name__}; give a function"
+            )
         unknown = [name for name in self.tensor_inputs if name not in CALLBACK_TENSORS]
         if unknown:
             raise RelayError(
@@ -46,20 +50,37 @@ class WatchOptions:
 
         Args:
             at_hand: what it may be given, by name: ``CALLBACK_TENSORS`` and "stage".
-        Raises: RelayError if it returns something changed that is not latents.
+        Raises: RelayError if it returns something changed that is not latents, or latents of
+            another shape.
         """
         z: Tensor = at_hand["latents"]
         if self.on_step_end is None:
             return z
         kwargs = {name: at_hand[name] for name in (*self.tensor_inputs, "stage")}
-        changed = self.on_step_end(pipe, step, index, kwargs) or {}
+        changed: Any = self.on_step_end(pipe, step, index, kwargs)
+        if changed is None:
+            return z
+        if not isinstance(changed, Mapping):
+            raise RelayError(
+                f"callback_on_step_end returned a {type(changed).__name__}; it returns None, or a "
+                'table such as {"latents": ...}'
+            )
         lost = [name for name, value in changed.items() if value is not at_hand.get(name)]
         if set(lost) - {"latents"}:
             raise RelayError(
                 f"callback_on_step_end returned {', '.join(lost)}; latents are all that it can "
                 "change, beside pipe.guidance_scale and pipe.interrupt"
             )
-        return changed.get("latents", z)
+        latents = changed.get("latents", z)
+        if not isinstance(latents, Tensor) or latents.shape != z.shape:
+            of = type(latents).__name__
+            if isinstance(latents, Tensor):
+                of = f"shape {tuple(latents.shape)}"
+            raise RelayError(
+                f"callback_on_step_end returned latents of {of}; they must be a tensor of shape "
+                f"{tuple(z.shape)}, as those that it was given"
+            )
+        return latents
 
 
 class Interrupted(Exception):
@@ -99,7 +120,6 @@ class StageWatch:
         self._finite: list[Tensor] = []
 
     def __enter__(self) -> StageWatch:
-        self._pipe._num_timesteps = len(self._indices)
         self._bar = self._pipe.progress_bar(total=len(self._indices))
         self._bar.set_description(self._name)
         return self
