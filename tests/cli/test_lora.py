@@ -75,7 +75,7 @@ def test_a_picture_made_with_adapters_is_made_again(
     assert Image.open(small).tobytes() != Image.open(plain).tobytes()
 
 
-def test_training_is_quiet(
+def test_training_says_where_it_is_and_no_more(
     adapter: Path, cascade_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     logging.enable_progress_bar()
@@ -87,7 +87,9 @@ def test_training_is_quiet(
     )
     arguments = [part for change in changes for part in ("--set", change)]
     assert main(["train", str(folder / "recipe.toml"), *arguments]) == 0
-    assert not capfd.readouterr().err
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].startswith("trains to ")
+    assert all(line.startswith("step ") for line in lines[1:])
 
 
 def test_an_adapter_that_has_changed_is_noticed(
