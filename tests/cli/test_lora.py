@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 from transformers.utils import logging
 
 from relay_diffusion.cli import main
 from relay_diffusion.cli.adapters import parse_adapter
+from relay_diffusion.models.checkpoint import read_safetensors
 from relay_diffusion.models.lora import LORA_FILE
 from relay_diffusion.pipelines.metadata import read_parameters, read_record
 
@@ -92,6 +94,36 @@ def test_training_says_where_it_is_and_no_more(
     assert all(line.startswith("step ") for line in lines[1:])
 
 
+def test_a_picture_made_elsewhere_says_whose_path_is_missing(
+    generate,
+    adapter: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(adapter)
+    picture = generate("a red fox", "--lora", ".:0.5")
+    monkeypatch.chdir(tmp_path)
+    assert main(["generate", "--from", str(picture)]) == 2
+    assert "--lora FOLDER:0.5 says where the adapter is now" in capsys.readouterr().err
+
+
+def test_an_adapter_of_the_base_stage_has_no_part_in_upscaling(
+    generate, adapter: Path, cascade_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = generate("a red fox")
+    arguments = ["upscale", str(picture), "--model", str(cascade_folder), "--lora"]
+    assert main([*arguments, str(adapter)]) == 2
+    assert "is for the base stage, which has no part in upscaling" in capsys.readouterr().err
+
+
+def test_an_adapter_further_down_is_named(
+    adapter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", "a red fox", "--lora", str(adapter.parents[1])]) == 2
+    assert f"the folder {adapter} has one" in capsys.readouterr().err
+
+
 def test_an_adapter_that_has_changed_is_noticed(
     generate, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,6 +142,11 @@ def test_an_adapter_that_has_changed_is_noticed(
 def test_upscaling_takes_adapters_and_records_them(
     adapter: Path, cascade_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    stored, metadata = read_safetensors(adapter / LORA_FILE)
+    of_relay = {key.replace("base_unet.", "relay_unet."): value for key, value in stored.items()}
+    metadata = {key: text.replace("base_unet.", "relay_unet.") for key, text in metadata.items()}
+    save_file(of_relay, tmp_path / LORA_FILE, metadata)
+    adapter = tmp_path
     Image.new("RGB", (32, 32), "teal").save(tmp_path / "photo.png")
     arguments = ["upscale", tmp_path / "photo.png", "--lora", f"{adapter}:0.5", "--device", "cpu"]
     arguments += ["--model", cascade_folder, "--out", tmp_path / "large"]

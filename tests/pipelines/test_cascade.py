@@ -30,6 +30,22 @@ def test_the_default_size_is_twice_the_base(cascade: RelayPipeline) -> None:
     assert cascade(PROMPT).images[0].size == (64, 64)
 
 
+def test_sizes_that_a_world_was_not_drawn_at_are_named(
+    cascade: RelayPipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    cascade(PROMPT, height=32, width=64, num_inference_steps=1)
+    assert not caplog.messages  # of networks that have seen all shapes
+    of_scenes = tiny_cascade(world="small")
+    of_scenes(PROMPT, height=64, width=64, num_inference_steps=1)
+    assert not caplog.messages
+    of_scenes(PROMPT, height=64, width=128, num_inference_steps=1)
+    of_scenes(PROMPT, height=16, width=16, num_inference_steps=1)
+    assert caplog.messages == [
+        "the base stage was trained at 32x32 and is run at 32x16: things may be missing",
+        "the base stage was trained at 32x32 and is run at 16x16: things may be missing",
+    ]
+
+
 def test_the_stages_hand_float_pictures_on(
     cascade: RelayPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,7 +53,7 @@ def test_a_negative_prompt_is_remarked_on_as_one(
     cascade.encode_prompt(["a fox", "a blue fox"], "a red foxx above a blue fox above a mushroom")
     cut, unknown = caplog.messages
     assert cut.startswith("the negative prompt is longer than 8 tokens") and "'above a mush" in cut
-    assert "the word 'foxx' of the negative prompt, the nearest it knows is 'fox'" in unknown
+    assert unknown.endswith("has never seen, in the negative prompt: 'foxx' (it knows 'fox')")
     caplog.clear()
     cascade.encode_prompt("a fox", "")
     assert not caplog.messages
@@ -103,3 +103,10 @@ def test_the_words_of_the_cascade_go_before_those_of_the_tokenizer(
 ) -> None:
     (line,) = remarks_on("a blue fox", cascade.tokenizer, 8, ["a", "fox", "glue"])
     assert "'blue'" in line and "'glue'" in line
+
+
+def test_a_word_unlike_any_is_named_alone(cascade: RelayPipeline) -> None:
+    (line,) = remarks_on("a zyzzyva above a foxx", cascade.tokenizer, 8, None, adapted=True)
+    assert line.endswith(
+        "in the prompt: 'zyzzyva', 'foxx' (it knows 'fox'), unless an adapter taught it"
+    )

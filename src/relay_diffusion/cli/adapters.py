@@ -35,7 +35,13 @@ def open_adapters(
         return [(read_adapter(path), scale) for path, scale in map(parse_adapter, texts)]
     adapters = []
     for used in before:
-        adapter = read_adapter(used.path)
+        try:
+            adapter = read_adapter(used.path)
+        except RelayError as error:
+            raise RelayError(
+                f"{error} (the path is the picture's, from where it was made; --lora FOLDER:"
+                f"{used.scale:g} says where the adapter is now)"
+            ) from error
         if adapter.sha256 != used.sha256:
             raise RelayError(
                 f"the adapter {used.path} has changed since the picture was made, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,7 +66,7 @@ def upscale(
 ) -> None:
     """Make pictures larger and finer."""
     from relay_diffusion.models.folder import fast_sibling
-    from relay_diffusion.pipelines.metadata import Upscaling, UsedImage, save_picture
+    from relay_diffusion.pipelines.metadata import Upscaling, UsedImage, read_record, save_picture
     from relay_diffusion.pipelines.outputs import PictureFolder
     from relay_diffusion.pipelines.pictures import check_pixels, open_picture
     from relay_diffusion.pipelines.prompting import NEGATIVE_ALONE
@@ -75,11 +76,18 @@ def upscale(
     for path in images:  # all of them, before anything is opened
         picture = open_picture(path)
         check_pixels(picture.height << times, picture.width << times)
-    read = [(prompt_in(path) if prompt is None else prompt) or None for path in images]
+    records = [read_record(path) for path in images]
+    read = [(prompt_of(record) if prompt is None else prompt) or None for record in records]
     if negative and not all(read):
         raise RelayError(NEGATIVE_ALONE)
     first = first_seed(seed, len(images), f"{len(images)} pictures")
     adapters = open_adapters(lora)
+    for adapter, _ in adapters:
+        if "relay_unet" not in adapter.tensors:
+            raise RelayError(
+                f"--lora {adapter.path} is for the base stage, which has no part in upscaling: "
+                "leave it out"
+            )
     folder = PictureFolder(out)
 
     import torch
@@ -101,6 +109,12 @@ def upscale(
         eta=eta,
         relay_start=strength,
     )
+    if cascade.config.world and strength is None and None in records:
+        typer.echo(
+            f"{model} was trained on drawings of one world; of other pictures, --strength 60 or so "
+            "keeps more",
+            err=True,
+        )
     how = (model, where, pick_dtype(dtype, where), low_memory, adapters)
     embeds: dict[str | None, Any] = {None: (None, None)}
     if texts:
@@ -146,9 +160,7 @@ def upscale(
         typer.echo(path)
 
 
-def prompt_in(path: Path) -> str | None:
-    """What a picture that ``relay`` made was made of; None of another one."""
-    from relay_diffusion.pipelines.metadata import read_record
-
-    record = read_record(path) or {}
+def prompt_of(record: Mapping[str, Any] | None) -> str | None:
+    """What a picture that ``relay`` made was made of, by its record; None of another one."""
+    record = record or {}
     return record.get("expanded_prompt") or record.get("prompt")

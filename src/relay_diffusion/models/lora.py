@@ -66,9 +66,12 @@ def read_adapter(path: str | Path) -> Adapter:
     if not isinstance(path, str | Path):
         raise RelayError(f"an adapter of type {type(path).__name__}; give its folder, or its file")
     file = Path(path).expanduser()
-    file = file / LORA_FILE if file.is_dir() else file
+    if (file / LORA_FILE).is_file():
+        file = file / LORA_FILE
     if not file.is_file():
-        raise RelayError(f"there is no adapter {path}: give a folder that holds {LORA_FILE}")
+        below = sorted([*file.glob(f"*/{LORA_FILE}"), *file.glob(f"*/*/{LORA_FILE}")])
+        way = f"the folder {below[0].parent} has one" if below else f"give one with {LORA_FILE}"
+        raise RelayError(f"there is no adapter {path}: {way}")
     stored, metadata = read_safetensors(file)
     try:
         configs = json.loads(metadata.get(_CONFIG, "{}"))

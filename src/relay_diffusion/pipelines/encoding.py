@@ -10,6 +10,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from relay_diffusion.errors import RelayError
+from relay_diffusion.models.guidance import has_guidance
 from relay_diffusion.pipelines.notices import warn_once
 from relay_diffusion.pipelines.prompting import (
     NO_TOKENIZER,
@@ -82,8 +83,12 @@ class PromptEncoding(DiffusionPipeline):
         if self.tokenizer is None:
             raise RelayError(NO_TOKENIZER)
         max_tokens, known_words = self.config.max_tokens, self.config.known_words
-        for prompt in prompts:
-            for line in remarks_on(prompt, self.tokenizer, max_tokens, known_words, kind):
+        unets = [unet for unet in (self.base_unet, self.relay_unet) if unet is not None]
+        adapted = any(getattr(unet, "peft_config", None) for unet in unets)
+        # Of a negative prompt that no network reads, only that is said (run.py).
+        read = kind == "prompt" or not unets or not all(map(has_guidance, unets))
+        for prompt in prompts if read else ():
+            for line in remarks_on(prompt, self.tokenizer, max_tokens, known_words, kind, adapted):
                 warn_once(line)
         texts = list(dict.fromkeys(prompts))  # a negative prompt, say, is that of all pictures
         embeds = encode_prompts(self.text_encoder, self.tokenizer, texts, max_tokens, device)

@@ -7,12 +7,11 @@ from numbers import Integral
 from typing import Any, Literal
 
 import torch
-from tokenizers.models import WordLevel
 from torch import Tensor, nn
 
 from relay_diffusion.data.scenes.words import unknown_words
 from relay_diffusion.errors import RelayError
-from relay_diffusion.models.text import encode_text, tokenize
+from relay_diffusion.models.text import encode_text, knows_whole_words, tokenize
 from relay_diffusion.pipelines.notices import quoted
 from relay_diffusion.pipelines.settings import check_number
 
@@ -103,9 +102,13 @@ def remarks_on(
     max_tokens: int,
     known_words: Sequence[str] | None,
     kind: Literal["prompt", "negative prompt"] = "prompt",
+    adapted: bool = False,
 ) -> Iterator[str]:
     """What the user should know about a prompt, one line each: it is empty (as a negative one may
-    be), which end of it is not read, which words the cascade has never seen."""
+    be), which end of it is not read, which words the cascade has never seen.
+
+    Args: adapted: whether adapters act in it, whose words are not known.
+    """
     if not prompt.strip():
         if kind == "prompt":
             yield "the prompt is empty: the picture shows whatever the networks like"
@@ -113,15 +116,17 @@ def remarks_on(
     cut = _unread(prompt, tokenizer, max_tokens - tokenizer.num_special_tokens_to_add())
     if cut:
         yield f"the {kind} is longer than {max_tokens} tokens: its end is not read: {quoted(cut)}"
-    if known_words is None and not _knows_whole_words(tokenizer):
+    if known_words is None and not knows_whole_words(tokenizer):
         return  # it spells unseen words out of parts
-    of = "" if kind == "prompt" else f" of the {kind}"
-    for word, nearest in unknown_words(
-        prompt, tokenizer, set(known_words) if known_words else None
-    ):
+    unknown = unknown_words(prompt, tokenizer, set(known_words) if known_words else None)
+    if unknown:
+        named = [
+            quoted(word) + (f" (it knows {nearest!r})" if nearest else "")
+            for word, nearest in unknown
+        ]
         yield (
-            f"this cascade has never seen the word {quoted(word)}{of}, the nearest it knows is "
-            f"{nearest!r}"
+            f"this cascade has never seen, in the {kind}: {', '.join(named)}"
+            + (", unless an adapter taught it" if adapted else "")
         )
 
 
@@ -138,8 +143,3 @@ def _unread(prompt: str, tokenizer: Any, room: int) -> str:
     if not tokenizer.is_fast:
         return str(tokenizer.decode(tokens.input_ids[room:]))
     return prompt[tokens.offset_mapping[room][0] :]
-
-
-def _knows_whole_words(tokenizer: Any) -> bool:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return backend is not None and isinstance(backend.model, WordLevel)

@@ -31,6 +31,7 @@ from relay_diffusion.pipelines.settings import (
     Settings,
     check_guidance,
     schedule_of,
+    warn_of_untrained_size,
     warn_of_untrained_use,
 )
 from relay_diffusion.pipelines.sizes import Size, num_doublings
@@ -93,6 +94,7 @@ class Run:
         """
         steps = self.settings.num_inference_steps
         warn_of_untrained_use(self.pipe.config, "base", self.settings)
+        warn_of_untrained_size(self.pipe.config, *size)
         sigmas = self.schedule.sample_sigmas(steps)
         eps = self.noise[0]
         if x is None:

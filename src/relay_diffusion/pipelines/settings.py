@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 
 from diffusers import DDIMScheduler
 
+from relay_diffusion.data.scenes.world import World
 from relay_diffusion.diffusion import Blur, NoiseSchedule, Solver
 from relay_diffusion.errors import RelayError
 from relay_diffusion.pipelines.notices import warn_once
@@ -209,6 +210,24 @@ def warn_of_untrained_use(config: Mapping[str, Any], stage: str, settings: Setti
             warn_once(
                 f"the relay network is distilled to start at {names}: {start:g} will look worse"
             )
+
+
+def warn_of_untrained_size(config: Mapping[str, Any], height: int, width: int) -> None:
+    """Say so where the base stage of a cascade of the scene world is not run at what that world
+    was drawn at. Others, as CogView3, have seen shapes of all kinds.
+
+    Args:
+        height, width: of the base stage, in pixels.
+    """
+    if config["world"] is None:
+        return
+    side = config["base_size"]
+    aspects = World.by_name(config["world"]).aspects
+    if width / height not in aspects or min(height, width) < side:
+        warn_once(
+            f"the base stage was trained at {side}x{side} and is run at {width}x{height}: things "
+            "may be missing"
+        )
 
 
 def schedule_of(scheduler: Any) -> NoiseSchedule:

@@ -68,13 +68,13 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def unknown_words(
     prompt: str, tokenizer: Any, known: set[str] | None = None
-) -> list[tuple[str, str]]:
+) -> list[tuple[str, str | None]]:
     """Words of a prompt that the tokenizer, or a model that knows fewer, has never seen.
 
     Args:
         known: the words of the model; None is the whole tokenizer.
-    Returns: (word, nearest known word) in the order of the prompt, each once. Punctuation counts
-        for nothing.
+    Returns: (word, known word that is spelt like it, if there is one) in the order of the prompt,
+        each once. Punctuation counts for nothing.
     """
     vocabulary = set(tokenizer.get_vocab()) if known is None else known
     candidates = sorted(word for word in vocabulary if word.isalpha())
@@ -84,5 +84,6 @@ def unknown_words(
         if word not in vocabulary and any(map(str.isalnum, word))
     )
     return [
-        (word, difflib.get_close_matches(word, candidates, n=1, cutoff=0.0)[0]) for word in unknown
+        (word, next(iter(difflib.get_close_matches(word, candidates, n=1)), None))
+        for word in unknown
     ]
