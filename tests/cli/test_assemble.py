@@ -10,6 +10,7 @@ import pytest
 
 from relay_diffusion.cli import main
 from relay_diffusion.models.folder import STAGE_NOTE, read_index
+from relay_diffusion.models.hashes import network_hash
 
 
 @pytest.fixture
@@ -54,3 +55,15 @@ def test_a_stage_of_another_kind_is_refused(
     assert assemble(tmp_path / "made", parts) == 2
     assert f"was trained with {key} " in capsys.readouterr().err
     assert not (tmp_path / "made").exists()
+
+
+def test_a_stage_that_knows_other_latents_is_told(
+    parts: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for told, known in (("f" * 64, 1), (network_hash(parts["shares"] / "vae"), 0)):
+        note = json.loads((parts["relay"] / STAGE_NOTE).read_text())
+        (parts["relay"] / STAGE_NOTE).write_text(json.dumps({**note, "vae": told}))
+        caplog.clear()
+        assert assemble(tmp_path / told[:4], parts) == 0
+        lines = [m for m in caplog.messages if "on the latents of another autoencoder" in m]
+        assert len(lines) == known and all("relay_unet was trained" in line for line in lines)

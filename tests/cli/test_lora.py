@@ -90,8 +90,9 @@ def test_training_says_where_it_is_and_no_more(
     arguments = [part for change in changes for part in ("--set", change)]
     assert main(["train", str(folder / "recipe.toml"), *arguments]) == 0
     lines = capfd.readouterr().err.splitlines()
-    assert lines[0].startswith("trains to ")
-    assert all(line.startswith("step ") for line in lines[1:])
+    assert lines[0].endswith("3 pictures to learn from, each 2 times; 1 held out")
+    assert lines[1].startswith("trains to ")
+    assert all(line.startswith("step ") for line in lines[2:])
 
 
 def test_a_picture_made_elsewhere_says_whose_path_is_missing(

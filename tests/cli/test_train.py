@@ -35,7 +35,7 @@ def checkpoints(recipe: Path) -> list[str]:
 def test_a_run_stops_by_the_clock_and_goes_on(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", str(recipe), "--minutes", "0.00001"]) == 0
+    assert main(["train", str(recipe), "--minutes", "0.00001"]) == 75
     assert "the same with --resume goes on" in capsys.readouterr().out
     (stopped,) = checkpoints(recipe)  # after a step at least, and well before the end
     assert "step-00000000" < stopped < "step-00000040"
@@ -51,7 +51,7 @@ def test_a_run_stops_by_the_clock_and_goes_on(
 
 def test_of_two_time_limits_the_shorter_counts(recipe: Path) -> None:
     short = ["--set", "run.max_minutes=0.00001"]
-    assert main(["train", str(recipe), "--minutes", "10", *short]) == 0
+    assert main(["train", str(recipe), "--minutes", "10", *short]) == 75
     (stopped,) = checkpoints(recipe)
     assert stopped < "step-00000040"
 
@@ -71,8 +71,8 @@ def test_a_folder_with_a_run_is_not_begun_anew(
     assert main(["train", str(recipe)]) == 0
     capsys.readouterr()
     assert main(["train", str(recipe)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "--resume" in line
+    read, refused = capsys.readouterr().err.splitlines()
+    assert "pictures to learn from" in read and "--resume" in refused
 
 
 def test_a_dry_run_says_what_it_would_take_and_makes_nothing(

@@ -249,6 +249,42 @@ def test_a_run_that_goes_on_with_another_recipe_says_how_it_differs(tmp_path: Pa
     assert train_tiny(other, resume=True)
 
 
+def test_a_run_of_another_objective_is_not_gone_on_with(tmp_path: Path) -> None:
+    base = tiny_recipe("base", tmp_path, run={"steps": 2, "name": "one"})
+    train_tiny(base)
+    relay = tiny_recipe("relay", tmp_path, run={"steps": 4, "name": "one"})
+    with pytest.raises(RelayError, match=r'run\.objective was "base", is "relay"'):
+        train_tiny(relay, resume=True)
+    assert (base.folder / "export" / "base_unet").is_dir()
+
+
+def test_a_checkpoint_of_other_tensors_is_told_by_what_changed(tmp_path: Path) -> None:
+    train_tiny(tiny_recipe("base", tmp_path, run={"steps": 2}))
+    other = tiny_recipe("base", tmp_path, run={"steps": 4}, optimizer={"kind": "muon"})
+    with pytest.raises(RelayError, match=r'optimizer.kind was "adamw", is "muon": set it back'):
+        train_tiny(other, resume=True)
+
+
+def test_what_is_complete_is_not_changed_by_another_recipe(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_tiny(tiny_recipe("base", tmp_path, run={"steps": 2}))
+    assert train_tiny(tiny_recipe("base", tmp_path, run={"steps": 2, "seed": 7}), resume=True)
+    assert "is complete, so this has no effect: run.seed was" in caplog.text
+
+
+def test_a_checkpoint_that_makes_a_bad_loss_is_not_called_good(tmp_path: Path) -> None:
+    recipe = tiny_recipe("base", tmp_path, run={"steps": 4, "log_every": 1})
+    objective = tiny_objective(recipe)
+    train(replace(recipe, run=replace(recipe.run, steps=2)), objective, CPU)
+
+    def loss(batch: Batch, draws: Draws) -> Tensor:
+        return objective.loss(batch, draws) * float("nan")
+
+    with pytest.raises(RelayError, match=r"is so from the checkpoint of step 2 on: move .*-0000"):
+        train(recipe, replace(objective, loss=loss), CPU, resume=True)
+
+
 def test_a_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
     recipe = tiny_recipe("autoencoder", tmp_path, run={"steps": 2})
     train_tiny(recipe)
@@ -274,7 +310,7 @@ def test_networks_are_not_overwritten_when_their_checkpoints_are_gone(tmp_path: 
 def test_resuming_with_other_networks_is_refused(tmp_path: Path) -> None:
     train_tiny(tiny_recipe("autoencoder", tmp_path, run={"steps": 2}))
     other = tiny_recipe("autoencoder", tmp_path, model={"vae": KL_VAE})
-    with pytest.raises(RelayError, match=r"does not fit the networks of this recipe"):
+    with pytest.raises(RelayError, match=r"does not fit this recipe: model\.vae.* and 7 more"):
         train_tiny(other, resume=True)
 
 

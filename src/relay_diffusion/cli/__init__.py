@@ -89,7 +89,8 @@ def _load(name: str) -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``relay`` and return its exit code.
 
-    0 is success; 2 wrong usage or input (:class:`RelayError`); 130 interrupted; 1 anything else.
+    0 is success; 2 wrong usage or input (:class:`RelayError`); 130 interrupted; 75 a training
+    that was stopped before its end; 1 anything else.
     An error is one line on standard error, after its traceback if ``--debug`` is given.
     """
     args = list(sys.argv[1:] if arguments is None else arguments)

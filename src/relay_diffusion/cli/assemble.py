@@ -84,9 +84,11 @@ def assemble(
         config.setdefault("known_words", sorted(words_of(World.by_name(world))))
         config = {"world": world, "expander": "scenes", **config}
     trained = read_note(relay, RELAY_NOTE)
-    stage = read_note(base, STAGE_NOTE)
-    stage.pop("prediction_type", None)  # which its scheduler/ says
-    config = {**stage, **trained, **config}
+    told = read_note(base, STAGE_NOTE)
+    for name in ("base_size", "max_tokens"):
+        if name in told:
+            trained.setdefault(name, told[name])
+    config = {**trained, **config}
     # Students come without, and share it.
     own: dict[str, Any] = {
         part: base / part for part in ("text_encoder", "tokenizer") if (base / part).is_dir()

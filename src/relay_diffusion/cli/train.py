@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from relay_diffusion.training.run import Make
 
 
+STOPPED = 75
+"""Exit code of a run that is not at its end: "try again later", EX_TEMPFAIL of sysexits.h."""
+
+
 def _print_keys(asked: bool) -> None:
     if asked:
         from relay_diffusion.training.reference import reference
@@ -59,7 +63,8 @@ def train(
 
     Under torchrun its processes share out batches and weights (docs/training.md). A recipe that is
     complete is passed over with --resume, so that one command line, run again,
-    takes up a whole series where it stopped.
+    takes up a whole series where it stopped. One that was stopped by SIGTERM, Ctrl-C or its time
+    ends with exit code 75.
     """
     from relay_diffusion.models.quiet import quiet_libraries
     from relay_diffusion.training.recipe import read_recipe
@@ -90,7 +95,8 @@ def train(
                 say(f"done: {recipe.folder / 'export'}")
             else:
                 say(f"stopped before the end of {path}: the same with --resume goes on")
-                return
+                # torchrun would take it for a failure, and end the other processes.
+                raise typer.Exit(0 if "RANK" in os.environ else STOPPED)
 
 
 def objectives() -> tuple[dict[str, type[Recipe]], Callable[[Recipe], Make]]:

@@ -52,7 +52,8 @@ RELAY_NOTE = "relay.json"
 
 STAGE_NOTE = "stage.json"
 """In the export folder of a stage that was not distilled: the "prediction_type" and the length of
-prompts, "max_tokens", that it was trained with, and of a base stage the "base_size"."""
+prompts, "max_tokens", that it was trained with, the hash of the "vae" whose latents it knows, and
+of a base stage the "base_size"."""
 
 LOW_RANK_NOTE = "low_rank.json"
 """In the export folder of a stage that learned within a difference of low rank: its "rank", and the

@@ -91,6 +91,7 @@ def assemble(
             raise RelayError(f"{folder} holds no {' or '.join(VAES)}")
     for folder in (base_unet, relay_unet):
         _insist_on_conditions(folder, prediction_type, max_tokens_of(config))
+        _warn_of_other_latents(folder, folders["vae"])
     differ = (UNETS if shares else UNETS[1:]) if rank else ()
     for part in differ:
         _insist_on_origin(folders[part], part_folder(owner, part) if shares else base_unet)
@@ -148,6 +149,19 @@ def _insist_on_conditions(unet: Path, prediction_type: str, max_tokens: int) -> 
                 f"{unet} was trained with {name} {told[name]}, and the cascade would have {value}: "
                 "both stages, and a cascade that they share with, have to be of one"
             )
+
+
+def _warn_of_other_latents(unet: Path, vae: Path) -> None:
+    """Say so where a stage learned the latents of another autoencoder. It may be right: a decoder
+    that has learned on (``objective.decoder_only``) makes another one with the same latents."""
+    told = read_note(unet.parent, STAGE_NOTE).get("vae")
+    if told is not None and told != network_hash(vae):
+        log.warning(
+            "%s was trained on the latents of another autoencoder than %s: unless only the decoder "
+            "of that has learned since, its pictures will be wrong",
+            unet,
+            vae,
+        )
 
 
 def _insist_on_origin(unet: Path, of: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from relay_diffusion.models.folder import (
     relay_start_of,
 )
 from relay_diffusion.models.registry import resolve
+
+log = logging.getLogger(__name__)
 
 STAGES = {"base": "base_unet", "relay": "relay_unet", "concat": "relay_unet"}
 """Folder of the UNet that an objective trains."""
@@ -51,6 +54,14 @@ def fill_from_cascade(tables: Mapping[str, Any]) -> Mapping[str, Any]:
         "max_tokens": max_tokens_of(index),
         "prediction_type": scheduler.get("prediction_type", "epsilon"),
     }
+    predicts = model.get("prediction_type", used["prediction_type"])
+    if predicts != used["prediction_type"]:
+        log.warning(
+            "model.prediction_type is %s, and the networks of %s predict %s: they learn it anew",
+            predicts,
+            name,
+            used["prediction_type"],
+        )
     filled = {**tables, "model": {**parts, **used, **model}}
     if objective == "relay":
         settings = {

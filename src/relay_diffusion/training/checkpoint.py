@@ -31,6 +31,10 @@ from relay_diffusion.training import distributed
 RECIPE = "recipe.toml"
 
 
+class Misfit(RelayError):
+    """A checkpoint that holds other tensors than the run has."""
+
+
 class Checkpoints:
     """The checkpoints of a run, ``folder/step-00001000`` and so on.
 
@@ -116,7 +120,7 @@ class Checkpoints:
             sizes = {name: value.size for name, value in stored.items()}  # type: ignore[union-attr]
             problems = unlike(sizes, shapes_of(state))
             if problems:
-                raise RelayError(
+                raise Misfit(
                     f"{path} does not fit the networks of this recipe; {problems}; its own are in "
                     f"{path / RECIPE}"
                 )

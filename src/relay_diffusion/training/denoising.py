@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from relay_diffusion.diffusion import NoiseSchedule, base_loss, min_snr_weight
 from relay_diffusion.models.denoiser import Denoiser
 from relay_diffusion.models.folder import STAGE_NOTE
+from relay_diffusion.models.hashes import network_hash, weight_files
 from relay_diffusion.models.scheduler import cascade_scheduler
 from relay_diffusion.training import distributed
 from relay_diffusion.training.cached import check_prepared, text_is_fixed
@@ -91,10 +93,13 @@ def base(
     )
 
 
-def write_stage_note(folder: Path, recipe: DenoisingRecipe, **more: int) -> None:
+def write_stage_note(folder: Path, recipe: DenoisingRecipe, **more: Any) -> None:
     """Say in an export what a cascade of that stage has to be (``pipelines/assemble.py``)."""
     model = recipe.model
     note = {"prediction_type": model.prediction_type, "max_tokens": model.max_tokens, **more}
+    vae = model.init_from.get("vae") or model.vae
+    if isinstance(vae, str) and weight_files(Path(vae)):  # whose latents it knows
+        note["vae"] = network_hash(Path(vae))
     (folder / STAGE_NOTE).write_text(json.dumps(note) + "\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import torch
@@ -17,6 +18,8 @@ from relay_diffusion.training.recipe import Recipe
 from relay_diffusion.training.resuming import restore
 from relay_diffusion.training.step import OptimizerStep
 from relay_diffusion.training.stopping import Stopping
+
+log = logging.getLogger(__name__)
 
 
 def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bool = False) -> bool:
@@ -54,8 +57,13 @@ def train(recipe: Recipe, objective: Objective, device: torch.device, resume: bo
     outputs = Outputs(recipe, objective, learner)
     start, changes = restore(outputs.checkpoints, recipe, learner.state, resume)
     if outputs.is_complete(start, resume):
+        if changes and distributed.is_main():
+            log.warning("%s is complete, so this has no effect: %s", run.name, "; ".join(changes))
         return True
 
+    warmup = recipe.optimizer.warmup
+    if warmup >= run.steps and distributed.is_main():
+        log.warning("optimizer.warmup is %d of %d steps: lr is not reached", warmup, run.steps)
     step = start
     with Journal(recipe, start, device) as journal, stopping:
         if changes:

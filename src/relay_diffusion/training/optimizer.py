@@ -61,6 +61,11 @@ class OptimizerSettings:
         at_least(0, warmup=self.warmup, decay_steps=self.decay_steps)
         at_least(0, **{f"scales.{name}": scale for name, scale in self.scales.items()})
         within(0, 1, final=self.final)
+        for name, value in (("lr", self.lr), ("eps", self.eps)):
+            if not value < math.inf:
+                raise RelayError(f"{name} is {value}, must be finite")
+        if not self.eps:
+            raise RelayError("eps is 0, must be above, such as 1e-8: gradients of 0 divide by it")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise RelayError(f"betas is {list(self.betas)}, must be two of at least 0 and below 1")
 

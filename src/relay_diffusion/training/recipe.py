@@ -116,6 +116,7 @@ class Model:
 
     def __post_init__(self) -> None:
         at_least(0, rank=self.rank)
+        at_least(1, max_tokens=self.max_tokens)
         if self.stage and not self.cascade:
             raise RelayError(
                 f'stage is "{self.stage}", of no cascade: name one in model.cascade, such as '
@@ -240,6 +241,10 @@ class DenoisingRecipe(Recipe):
             )
         if self.lora and self.model.rank:
             raise RelayError("lora has a rank of its own: leave model.rank out")
+        if self.lora and self.lora.dora and self.run.channels_last:
+            raise RelayError(  # peft looks at kernels as rows, which then do not lie in one piece
+                "lora.dora does not go with run.channels_last = true: set that to false"
+            )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -16,7 +16,7 @@ from relay_diffusion.models.hashes import network_hash, weight_files
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.training import distributed
 from relay_diffusion.training.cached import text_is_fixed
-from relay_diffusion.training.checkpoint import Checkpoints
+from relay_diffusion.training.checkpoint import Checkpoints, Misfit
 from relay_diffusion.training.recipe import (
     AutoencoderRecipe,
     DenoisingRecipe,
@@ -35,8 +35,9 @@ def restore(
     """Fill ``state`` from the newest checkpoint, if there is one; the step to go on from, and how
     the recipe differs from that of the checkpoint.
 
-    Raises: RelayError if there is a checkpoint and the run was not to be gone on with, or it began
-        with other networks than those that it would go on with.
+    Raises: RelayError if there is a checkpoint and the run was not to be gone on with, it is of
+        another objective or began with other networks than it would go on with, or the checkpoint
+        is damaged or holds other tensors.
     """
     steps = checkpoints.steps()
     if steps and not resume:
@@ -46,15 +47,51 @@ def restore(
         )
     if not steps or steps[-1] < recipe.run.steps:  # one that is complete is passed over
         _insist_on_networks(checkpoints.folder / NETWORKS, recipe, begun=bool(steps))
-    start = checkpoints.load(state) or 0
-    if not start:
+    if not steps:
         return 0, []
+    changes = _changes(checkpoints, steps[-1], recipe)
+    _insist_on_objective(recipe, changes)
     try:
-        changes = changed_keys(checkpoints.recipe(start), dump_toml(recipe))
-        # How long a call may take is no part of what is trained.
-        return start, [change for change in changes if not change.startswith("run.max_minutes ")]
+        start = checkpoints.load(state)
+    except Misfit as error:
+        made = [change for change in changes if change.startswith(SHAPING)]
+        if not made:
+            raise
+        more = f" and {len(made) - SHOWN} more" if len(made) > SHOWN else ""
+        raise RelayError(
+            f"the checkpoint of step {steps[-1]} in {recipe.folder} does not fit this recipe: "
+            f"{'; '.join(made[:SHOWN])}{more}: set it back, or begin anew with --set run.name=..."
+        ) from error
+    assert start is not None
+    return start, changes
+
+
+SHAPING = ("model.", "lora", "optimizer.kind ", "optimizer.scales", "objective.")
+"""Beginnings of keys that say which tensors a run has."""
+
+SHOWN = 3
+"""Of them, so many are named."""
+
+
+def _changes(checkpoints: Checkpoints, step: int, recipe: Recipe) -> list[str]:
+    """How the recipe differs from that of a checkpoint."""
+    try:
+        changes = changed_keys(checkpoints.recipe(step), dump_toml(recipe))
     except (OSError, ValueError):
-        return start, ["that of the checkpoint cannot be read"]
+        return ["that of the checkpoint cannot be read"]
+    # How long a call may take is no part of what is trained.
+    return [change for change in changes if not change.startswith("run.max_minutes ")]
+
+
+def _insist_on_objective(recipe: Recipe, changes: Sequence[str]) -> None:
+    """Raises: RelayError where a run of another objective would be gone on with, whose export would
+    be lost."""
+    for change in changes:
+        if change.startswith("run.objective "):
+            raise RelayError(
+                f"{recipe.folder} holds a run of another objective ({change}): give this one "
+                "another name with --set run.name=..."
+            )
 
 
 def _insist_on_networks(file: Path, recipe: Recipe, begun: bool) -> None:

@@ -65,7 +65,8 @@ def run(
     if source is None:
         read = _reader(recipe) if recipe.data.source == "pictures" else None
         fixed = text_is_fixed(recipe)
-        source = open_source(recipe.data, recipe.run.seed, device, fixed, read)
+        num_samples = recipe.run.steps * recipe.data.batch_size
+        source = open_source(recipe.data, recipe.run.seed, device, fixed, read, num_samples)
     try:
         with alone_in(recipe.folder):
             return train(recipe, make(recipe, source, device), device, resume)
@@ -161,10 +162,10 @@ def summary(recipe: Recipe) -> str:
         )
         lines += describe(recipe, weights)
     samples = recipe.run.steps * recipe.data.batch_size
-    lines.append(
-        f"# {recipe.run.steps:,} steps of {recipe.data.batch_size} are {samples:,} samples, "
-        f"from {-(-samples // recipe.data.reuse):,} pictures"
-    )
+    line = f"# {recipe.run.steps:,} steps of {recipe.data.batch_size} are {samples:,} samples"
+    if recipe.data.source == "scenes":  # of other pictures the run says how many there are
+        line += f", from {-(-samples // recipe.data.reuse):,} pictures"
+    lines.append(line)
     lines.append(f"# to {recipe.folder}")
     return "\n".join(lines)
 

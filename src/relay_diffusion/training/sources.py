@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import random
 import signal
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from relay_diffusion.data.scenes.words import build_tokenizer
 from relay_diffusion.data.scenes.world import World
 from relay_diffusion.data.view import View
 from relay_diffusion.errors import RelayError
+from relay_diffusion.training import distributed
 from relay_diffusion.training.cached import warn_of_unread
 from relay_diffusion.training.data_settings import Data
 from relay_diffusion.training.feed import (
@@ -73,6 +75,7 @@ def open_source(
     device: torch.device,
     embeddings: bool = False,
     read: Read | None = None,
+    num_samples: int = 0,
 ) -> Source:
     """Streams of the recipe's data, drawn on ``device``.
 
@@ -81,15 +84,16 @@ def open_source(
     Args:
         embeddings: take the text embeddings of prepared data, where there are any.
         read: to warn of captions that the networks cannot read; prepared ones were counted.
+        num_samples: of the whole run, to say how often each picture is seen.
     Raises: RelayError if the atlas is not there, or lacks a drawing; if there are no pictures at
         ``data.path``, or its captions are not those of the recipe.
     """
     if data.source == "scenes":
         stream_of = _scenes(data, device)
     elif data.source == "pictures":
-        stream_of = _pictures(data, device, read)
+        stream_of = _pictures(data, device, read, num_samples)
     else:
-        stream_of = _prepared(data, device, embeddings)
+        stream_of = _prepared(data, device, embeddings, num_samples)
 
     def source(split: Split, views: Sequence[View]) -> Stream:
         if split == "held-out":
@@ -112,10 +116,11 @@ def _scenes(data: Data, device: torch.device) -> StreamOf:
     )
 
 
-def _pictures(data: Data, device: torch.device, read: Read | None) -> StreamOf:
+def _pictures(data: Data, device: torch.device, read: Read | None, num_samples: int) -> StreamOf:
     collection = open_collection(data.path, data.captions, data.min_size, data.held_out)
     if read is not None:
         warn_of_unread(data.path, read(some_captions(collection)))
+    _say_size(data.path, collection, num_samples)
     return lambda split, views, seed: PictureStream(
         collection, views, seed, split, data.multiple, data.max_aspect, device
     )
@@ -135,11 +140,25 @@ def some_captions(collection: Collection, num: int = 300) -> list[str]:
     return captions
 
 
-def _prepared(data: Data, device: torch.device, embeddings: bool) -> StreamOf:
+def _prepared(data: Data, device: torch.device, embeddings: bool, num_samples: int) -> StreamOf:
     prepared = Prepared(Path(data.path), data.captions, data.held_out)
+    _say_size(data.path, prepared, num_samples)
     wanted = embeddings and data.embeddings
     # The view is the one that was prepared, which check_prepared holds the recipe to.
     return lambda split, views, seed: PreparedStream(prepared, seed, split, wanted, device)
+
+
+def _say_size(path: str, pictures: Collection | Prepared, num_samples: int) -> None:
+    """How many pictures there are to learn from, how many are held out, and how often each is seen
+    in a run of so many samples."""
+    learned, held = (len(pictures.part(split)) for split in ("train", "held-out"))
+    if num_samples and distributed.is_main():
+        print(
+            f"{path}: {learned:,} pictures to learn from, each {num_samples / learned:,.3g} times; "
+            f"{held:,} held out",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 class Ahead(Generic[Described]):
