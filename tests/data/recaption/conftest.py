@@ -30,6 +30,7 @@ class Scripted:
 
     def __init__(self, answer: Callable[[Request], Answer] | None = None) -> None:
         self.model = "scripted"
+        self.max_tokens, self.tries = 100, 1
         self.asked: list[str | None] = []
         self._answer = answer or (lambda request: Answer(described(request.original), 1000, 100))
 
@@ -37,7 +38,7 @@ class Scripted:
 
     async def close(self) -> None: ...
 
-    async def write(self, request: Request) -> Answer:
+    async def write(self, request: Request, tries: int | None = None) -> Answer:
         self.asked.append(request.original)
         return self._answer(request)
 

@@ -130,6 +130,49 @@ def test_what_may_be_paid_for_without_a_count_of_tokens_is_counted_itself(server
     assert write(server, timeout=0.1) == Answer("", flaw="no answer: timed out", num_uncounted=1)
 
 
+def test_no_more_tries_are_made_than_allowed(server: Server) -> None:
+    server.delay = 0.3
+
+    def twice(writer: EndpointWriter) -> Awaitable[Answer]:
+        return writer.write(REQUEST, 2)
+
+    answer = with_writer(server, twice, timeout=0.1, retries=5)
+    assert answer == Answer("", flaw="no answer: timed out", num_uncounted=2)
+    assert len(server.requests) == 2
+
+
+def test_the_tries_before_the_limit_was_called_otherwise_count(server: Server) -> None:
+    def reply(request: dict[str, Any]) -> Reply:
+        if len(server.requests) == 2:
+            return 400, "'max_tokens' is not supported, use 'max_completion_tokens'"
+        time.sleep(0.2)
+        return 200, described("a picture")
+
+    server.reply = reply
+    answer = write(server, timeout=0.1, retries=2)
+    assert answer == Answer("", flaw="no answer: timed out", num_uncounted=3)
+
+
+def test_an_answer_that_comes_too_late_in_part_may_have_to_be_paid_for() -> None:
+    async def stall(reader: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
+        out.write(b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{")
+        await reader.read()  # until the client goes
+        out.close()
+
+    async def run() -> Answer:
+        stalling = await asyncio.start_server(stall, "127.0.0.1", 0)
+        port = stalling.sockets[0].getsockname()[1]
+        hosted = Hosted("m", f"http://127.0.0.1:{port}/v1", "k")
+        writer = EndpointWriter(hosted, max_tokens=300, timeout=0.1, retries=1, pace=Pace())
+        try:
+            return await writer.write(REQUEST)
+        finally:
+            await writer.close()
+            stalling.close()
+
+    assert asyncio.run(run()) == Answer("", flaw="no answer: timed out", num_uncounted=2)
+
+
 @pytest.mark.parametrize(
     ("choice", "flaw"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -133,7 +134,10 @@ def test_a_budget_holds_over_all_runs(tmp_path: Path) -> None:
     lines = go(data, writer, replace(PRICED, budget=0.0101))
     assert len(writer.asked) == 5
     assert "5,000 tokens read, 500 written, cost 0.0100" in lines
-    assert lines[-1] == ("the budget is used up, 7 pictures are left: a higher --budget goes on")
+    assert lines[-1] == (
+        "the budget of 0.0101 is used up, 7 pictures are left: 0.0100 is spent, and one more may "
+        "take up to 0.0020; a higher --budget goes on"
+    )
     assert sum(caption is not None for caption in long_captions(data)) == 5
     go(data, writer, replace(PRICED, budget=0.0101))
     assert len(writer.asked) == 5
@@ -153,6 +157,101 @@ def test_a_budget_holds_where_the_server_counts_no_tokens(tmp_path: Path) -> Non
     lines = go(data, timed_out, replace(PRICED, budget=0.0201, parallel=1))
     assert len(timed_out.asked) == 2
     assert any("2 got no caption: 2 no answer" in line for line in lines)
+
+
+class Late(Scripted):
+    """Each try times out, and takes a moment to; may have to be paid for."""
+
+    def __init__(self, tries: int, answers: bool = False) -> None:
+        super().__init__()
+        self.tries, self.answers = tries, answers
+        self.allowed: list[int | None] = []
+        self.num_at_once = self._num = 0
+
+    async def write(self, request: Request, tries: int | None = None) -> Answer:
+        self.allowed.append(tries)
+        self._num += 1
+        self.num_at_once = max(self.num_at_once, self._num)
+        await asyncio.sleep(0.01)
+        self._num -= 1
+        if self.answers:
+            return await super().write(request)
+        flaw = "no answer: timed out"
+        return Answer("", flaw=flaw, num_uncounted=self.tries if tries is None else tries)
+
+
+def test_a_budget_holds_where_all_that_is_under_way_times_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay_diffusion.data.recaption.run.FAILURES_IN_A_ROW", 10**6)
+    data = write_folder(tmp_path / "data", drawn(40))
+    go(data, Scripted(), replace(PRICED, num=2))
+    settings = replace(PRICED, parallel=16, budget=0.0461)  # 23 pictures, of which 2 are done
+    late = Late(tries=4)
+    lines = go(data, late, settings)
+    with Journal.held(journal_path(open_records(str(data)), "long")) as journal:
+        assert 0.0441 < journal.cost < 0.0461
+    assert late.num_at_once == 5
+    assert late.allowed == [4] * 5 + [1]  # what is left at the end is not left lying
+    assert any("the budget of 0.0461 is used up" in line for line in lines)
+
+
+def test_what_is_held_back_for_tries_that_are_not_made_is_spent_after_all(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", drawn(40))
+    quick = Late(tries=7, answers=True)
+    go(data, quick, replace(PRICED, parallel=16, budget=0.0601))
+    assert len(quick.asked) == 30
+    assert quick.allowed[0] == quick.allowed[22] == 7
+    assert quick.allowed[-1] == 1
+
+
+def test_nobody_knows_how_a_server_counts_so_the_first_picture_goes_alone(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", drawn(40))
+    dear = Scripted(lambda request: Answer(described(request.original), 30_000, 100))
+    go(data, dear, replace(PRICED, parallel=16, budget=0.02))
+    assert len(dear.asked) == 1  # 0.031, where tens of pictures seemed to have room
+    other = tmp_path / "other"
+    late = Late(tries=1, answers=True)
+    go(write_folder(other, drawn(40)), late, replace(PRICED, parallel=16, budget=1.0))
+    assert late.num_at_once == 16
+
+
+def test_a_budget_without_room_for_one_picture_says_so(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", drawn(4))
+    writer = Scripted()
+    writer.max_tokens = 600
+    lines = go(data, writer, replace(PRICED, budget=0.005))
+    assert writer.asked == []
+    assert lines[-1].startswith("the budget of 0.005 is used up, 4 pictures are left: 0.0000 is")
+    assert "one more may take up to 0.0060" in lines[-1]  # 600 written and a few read
+
+
+def test_the_list_has_the_failures_of_earlier_runs_too(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", drawn(8))
+    listed = data / ".recaption.long.failed"
+
+    def some(request: Request) -> Answer:
+        fails = str(request.original) < "picture 4"
+        return Answer("No." if fails else described(request.original), 1000, 100)
+
+    one_by_one = replace(PRICED, parallel=1)
+    go(data, Scripted(some), one_by_one)
+    assert len(listed.read_text().splitlines()) == 4
+    first = str(Path(listed.read_text().splitlines()[0].partition(":")[0]))
+    # One more is asked about, in vain again, or none at all: four have no caption.
+    for budget in (0.0181, 0.0181):
+        lines = go(data, Scripted(some), replace(one_by_one, budget=budget))
+        assert len(listed.read_text().splitlines()) == 4
+    assert any("4 got no caption: 4 too short" in line for line in lines)
+    go(data, Scripted(), replace(SETTINGS, num=1))
+    assert len(listed.read_text().splitlines()) == 3
+    assert first not in listed.read_text()
+    (data / listed.read_text().partition(":")[0]).unlink()  # a picture that is gone
+    with (data / "captions.jsonl").open("a") as table:  # and one described by hand
+        name = listed.read_text().splitlines()[1].partition(":")[0]
+        table.write(json.dumps({"file_name": name, "long": "A ramp."}) + "\n")
+    go(data, Scripted(some))
+    assert len(listed.read_text().splitlines()) == 1
 
 
 def test_another_instruction_counts_only_when_captions_are_to_be_renewed(tmp_path: Path) -> None:

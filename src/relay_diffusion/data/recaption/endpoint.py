@@ -44,10 +44,11 @@ class EndpointWriter:
             await pace.wait()
             self._num_open[asyncio.current_task()] += 1
 
-        async def came(_: Any) -> None:
+        async def came(response: Any) -> None:
+            await response.aread()  # what comes too late in part is not there either
             self._num_open[asyncio.current_task()] -= 1
 
-        self.model, self.max_tokens = hosted.model, max_tokens
+        self.model, self.max_tokens, self.tries = hosted.model, max_tokens, retries + 1
         self._limit = 0
         self._num_open: Counter[Any] = Counter()  # requests without a response, by who asked
         hooks: Any = {"request": [goes], "response": [came]}
@@ -55,7 +56,6 @@ class EndpointWriter:
             base_url=hosted.base_url,
             api_key=hosted.key,
             timeout=timeout,
-            max_retries=retries,
             http_client=openai.DefaultAsyncHttpxClient(event_hooks=hooks),
         )
         self.url = str(self._client.base_url)
@@ -73,11 +73,12 @@ class EndpointWriter:
         except (openai.OpenAIError, ValueError):
             pass
 
-    async def write(self, request: Request) -> Answer:
+    async def write(self, request: Request, tries: int | None = None) -> Answer:
         url = await asyncio.to_thread(request.data_url)
         content = request.content({"type": "image_url", "image_url": {"url": url}})
         try:
-            answer = await self._answer([{"role": "user", "content": content}])
+            messages = [{"role": "user", "content": content}]
+            answer = await self._answer(messages, self.tries if tries is None else tries)
         except Unusable as fault:
             answer = Answer("", flaw=str(fault))
         # The client tries again by itself, and does not say how often nothing came in time.
@@ -87,12 +88,12 @@ class EndpointWriter:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _answer(self, messages: Any) -> Answer:
+    async def _answer(self, messages: Any, tries: int) -> Answer:
         """Raises: Unusable if there is none; RelayError if there will be none for any picture."""
         import openai
 
         try:
-            completion = await self._ask(messages)
+            completion = await self._ask(messages, tries)
         except openai.APITimeoutError as error:
             raise Unusable("no answer", "timed out") from error
         except openai.APIStatusError as error:
@@ -106,12 +107,14 @@ class EndpointWriter:
             raise Unusable("no answer", f"{type(error).__name__}: {error}") from error
         return _answer_of(completion)
 
-    async def _ask(self, messages: Any) -> Any:
+    async def _ask(self, messages: Any, tries: int) -> Any:
         import openai
 
         async def ask(limit: int) -> Any:
             options: Any = {LIMITS[limit]: self.max_tokens}
-            return await self._client.chat.completions.create(
+            timed_out = self._num_open[asyncio.current_task()]
+            client = self._client.with_options(max_retries=tries - 1 - timed_out)
+            return await client.chat.completions.create(
                 model=self.model, messages=messages, **options
             )
 

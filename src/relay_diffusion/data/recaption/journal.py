@@ -117,6 +117,11 @@ class Journal:
         """How a file is named in here."""
         return Path(os.path.relpath(file, self.path.parent)).as_posix()
 
+    def is_there(self, entry: Entry) -> bool:
+        """Whether the file of an entry is: the shard, or the picture in a folder."""
+        file = self.path.parent / entry.file
+        return file.is_file() or (file / entry.name).exists()
+
     def add(self, entry: Entry) -> None:
         """Write an entry down, at once; only where the journal is held. Raises: RelayError."""
         assert self._file is not None

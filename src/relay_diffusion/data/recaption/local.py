@@ -25,7 +25,7 @@ class LocalWriter:
     """
 
     def __init__(self, model: str, device: Any, dtype: Any, max_tokens: int) -> None:
-        self.model, self.max_tokens = model, max_tokens
+        self.model, self.max_tokens, self.tries = model, max_tokens, 1
         self._device, self._dtype = device, dtype
         self._processor: Any = None
         self._network: Any = None
@@ -45,7 +45,7 @@ class LocalWriter:
             raise RelayError(f"{self.model} cannot be told what to write: it has no chat template")
         self._network = network.to(self._device).eval()
 
-    async def write(self, request: Request) -> Answer:
+    async def write(self, request: Request, tries: int | None = None) -> Answer:
         return await asyncio.to_thread(self._write, request)
 
     async def close(self) -> None:

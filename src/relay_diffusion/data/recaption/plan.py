@@ -69,6 +69,23 @@ def make_plan(records: Records, journal: Journal, settings: Settings) -> Plan:
     return Plan(ask + again, to_merge, num_done, bad)
 
 
+def failing(records: Records, journal: Journal, plan: Plan) -> list[Entry]:
+    """The last entry of each picture that has no caption after all, also of earlier runs and of
+    other shards, as long as the files are there.
+
+    Args:
+        plan: of ``records``; the journal may have become longer since.
+    """
+    ask = set(plan.ask)
+    settled = set()
+    for i in range(len(records)):
+        if i not in ask:
+            place = records.place(i)
+            settled.add((journal.relative(place.file), place.name))
+    last = ((at, entries[-1]) for at, entries in journal.entries.items() if at not in settled)
+    return [entry for _, entry in last if entry.text is None and journal.is_there(entry)]
+
+
 def _counts(entry: Entry, original: str | None, settings: Settings) -> bool:
     same = not settings.renew or entry.instruction == settings.instruction.version
     return same and entry.original == original

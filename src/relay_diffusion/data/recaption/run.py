@@ -12,6 +12,7 @@ from typing import Any
 from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.pictures.records import Records
 from relay_diffusion.data.recaption.answers import Unusable, caption_of
+from relay_diffusion.data.recaption.budget import Budget
 from relay_diffusion.data.recaption.journal import Entry, Journal
 from relay_diffusion.data.recaption.request import make_request
 from relay_diffusion.data.recaption.settings import Settings
@@ -30,13 +31,11 @@ class Run:
     """Asks a writer about records, and writes down what comes of each.
 
     Args:
-        expected_cost: of a picture, until it is known; held back for each under way, and charged
-            where the server does not count.
+        budget: in which requests are made, and by which they are charged.
         report: told how many have been asked about.
     Attributes:
         entries: what came, in that order.
         signal: that ended it early, if one did.
-        out_of_budget: whether that ended it early.
     """
 
     def __init__(
@@ -45,19 +44,15 @@ class Run:
         writer: Writer,
         journal: Journal,
         settings: Settings,
-        expected_cost: float,
+        budget: Budget,
         report: Callable[[int], None],
     ) -> None:
         self.records, self.writer, self.journal = records, writer, journal
-        self.settings, self.report = settings, report
-        self._expected_cost = expected_cost
+        self.settings, self.budget, self.report = settings, budget, report
         self.entries: list[Entry] = []
         self.signal: signal.Signals | None = None
-        self.out_of_budget = False
         self._error: RelayError | None = None
-        self._num_under_way = 0
         self._num_failed_in_a_row = 0
-        self._cost, self._num_paid = 0.0, 0
 
     async def ask_about(self, rows: Sequence[int]) -> None:
         """Returns when all have been asked about, or one of the attributes says why not. The first
@@ -92,30 +87,31 @@ class Run:
     async def _work(self, left: Iterator[int]) -> None:
         while not (self.signal or self._error):
             i = next(left, None)
-            if i is None or self._is_spent():
+            if i is None:
                 return
-            self._num_under_way += 1
+            tries = await self.budget.take()
             try:
-                entry = await self._ask(i)
+                if not tries or self.signal or self._error:
+                    return
+                entry = await self._ask(i, tries)
                 self.journal.add(entry)
+                self.budget.learn(entry)
             except RelayError as error:
                 self._error = self._error or error
                 return
             finally:
-                self._num_under_way -= 1
+                self.budget.give_back(tries)
             self.entries.append(entry)
-            if entry.cost and not entry.estimated:
-                self._cost, self._num_paid = self._cost + entry.cost, self._num_paid + 1
             self.report(len(self.entries))
 
-    async def _ask(self, i: int) -> Entry:
+    async def _ask(self, i: int, tries: int) -> Entry:
         settings, place = self.settings, self.records.place(i)
         file, version = self.journal.relative(place.file), settings.instruction.version
         entry = Entry(file, place.name, None, version, self.writer.model, None)
         try:
             request = await asyncio.to_thread(make_request, self.records, i, settings)
             entry = replace(entry, original=request.original)
-            answer = await self.writer.write(request)
+            answer = await self.writer.write(request, tries)
             entry = self._charged(entry, answer)
             if answer.flaw:
                 raise Unusable(answer.flaw, answer.text[-60:])
@@ -137,19 +133,8 @@ class Run:
         entry = replace(entry, prompt_tokens=read, completion_tokens=written)
         if not self.settings.prices:
             return entry
-        cost = self.settings.prices.of(read, written) + answer.num_uncounted * self._each()
+        cost = self.budget.cost(answer)
         return replace(entry, cost=cost, estimated=answer.num_uncounted > 0)
-
-    def _each(self) -> float:
-        """What a picture costs, as far as is known."""
-        return self._cost / self._num_paid if self._num_paid else self._expected_cost
-
-    def _is_spent(self) -> bool:
-        if self.settings.budget is None:
-            return False
-        committed = self.journal.cost + self._each() * (self._num_under_way + 1)
-        self.out_of_budget = self.out_of_budget or committed > self.settings.budget
-        return self.out_of_budget
 
 
 @contextlib.contextmanager

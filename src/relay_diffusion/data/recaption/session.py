@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from relay_diffusion.data.pictures.faults import PictureFault
 from relay_diffusion.data.pictures.records import Records
+from relay_diffusion.data.recaption.budget import Budget
 from relay_diffusion.data.recaption.journal import Journal
 from relay_diffusion.data.recaption.merging import merge
-from relay_diffusion.data.recaption.plan import make_plan
+from relay_diffusion.data.recaption.plan import failing, make_plan
 from relay_diffusion.data.recaption.request import make_request
 from relay_diffusion.data.recaption.run import Run
 from relay_diffusion.data.recaption.settings import Settings
@@ -20,10 +21,11 @@ from relay_diffusion.data.recaption.summary import (
     example,
     expectation,
     failures,
+    out_of_money,
     spent,
     unread,
 )
-from relay_diffusion.data.recaption.tokens import expected_tokens
+from relay_diffusion.data.recaption.tokens import Tokens, expected_tokens
 from relay_diffusion.data.recaption.writer import Writer
 from relay_diffusion.errors import RelayError
 
@@ -87,7 +89,9 @@ def recaption(
     if run.entries:
         watch.say(spent(run.entries, journal.cost))
     listed = journal.path.with_suffix(".failed")  # stays where nothing was asked
-    if (run.entries or not error) and (failed := failures(run.entries, plan.bad, listed)):
+    if (run.entries or not error) and (
+        failed := failures(failing(records, journal, plan), plan.bad, listed)
+    ):
         watch.say(failed)
     if run.signal and not error:
         watch.say(
@@ -102,9 +106,9 @@ def recaption(
         watch.say(f"{len(captions)} captions written as {settings.field} to {where}")
     if error:
         raise error
-    if run.out_of_budget:
+    if run.budget.used_up:
         left = len(ask) - len(run.entries)
-        watch.say(f"the budget is used up, {left} pictures are left: a higher --budget goes on")
+        watch.say(out_of_money(left, journal.cost, run.budget.most, settings.budget))
     return None
 
 
@@ -117,11 +121,13 @@ def _run(
     watch: Watch,
 ) -> tuple[Run, RelayError | None]:
     """What came, and what ended it, which says how to go on."""
-    cost = 0.0
+    tokens = Tokens(0.0, 0.0)
     if settings.prices:
         tokens = expected_tokens(journal.answered(), records, ask, settings)
-        cost = settings.prices.of(tokens.prompt, tokens.completion)
-    run = Run(records, writer, journal, settings, cost, lambda done: watch.advance(done, len(ask)))
+    budget = Budget(settings, journal, writer, tokens)
+    run = Run(
+        records, writer, journal, settings, budget, lambda done: watch.advance(done, len(ask))
+    )
 
     async def talk() -> None:
         try:

@@ -70,10 +70,22 @@ def spent(entries: Sequence[Entry], total: float) -> str:
     return f"{text}, cost {about}{sum(costs):,.4f}{earlier}"
 
 
+def out_of_money(left: int, cost: float, most: float, budget: float | None) -> str:
+    """That a budget has no room for what one picture can cost at most."""
+    return (
+        f"the budget of {budget:g} is used up, {left} pictures are left: {cost:,.4f} is spent, and "
+        f"one more may take up to {most:,.4f}; a higher --budget goes on"
+    )
+
+
 def failures(entries: Iterable[Entry], bad: Iterable[BadRecord], path: Path) -> str | None:
     """How many pictures have no caption and why, listed in a file; None if there are none, and then
-    there is no file either."""
-    reasons = [(Path(e.file, e.name).as_posix(), e.fault) for e in entries if e.text is None]
+    there is no file either.
+
+    Args:
+        entries: of :func:`failing`.
+    """
+    reasons = [(Path(e.file, e.name).as_posix(), e.fault) for e in entries]
     reasons += [(record.key, record.reason) for record in bad]
     if not reasons:
         path.unlink(missing_ok=True)

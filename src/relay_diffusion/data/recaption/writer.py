@@ -31,16 +31,22 @@ class Writer(Protocol):
 
     Attributes:
         model: its name.
+        max_tokens: of an answer.
+        tries: of a request, at most.
     """
 
     model: str
+    max_tokens: int
+    tries: int
 
     async def check(self) -> None:
         """Whether it can be asked at all, at no cost. Raises: RelayError."""
 
-    async def write(self, request: Request) -> Answer:
+    async def write(self, request: Request, tries: int | None = None) -> Answer:
         """Ask for one caption.
 
+        Args:
+            tries: no more than these, each of which may have to be paid for; None for the writer's.
         Returns: also an answer of no use, with its flaw, where the tries that it took are charged.
         Raises: Unusable if there is no answer for this picture; RelayError if there will be none
             for any.
