@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tokenizers.models import WordLevel
 from torch import Tensor
 
 
@@ -42,5 +41,7 @@ def encode_text(text_encoder: Any, input_ids: Tensor) -> Tensor:
 def knows_whole_words(tokenizer: Any) -> bool:
     """Whether it has one token for each word it knows, and takes all others for one and the same,
     as the scene world's does; others spell unseen words out of parts."""
+    from tokenizers.models import WordLevel
+
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return backend is not None and isinstance(backend.model, WordLevel)
