@@ -169,6 +169,18 @@ def test_adapters_are_listed_and_disabled(saved: Path) -> None:
     assert tiny_cascade().get_list_adapters() == {}
 
 
+def test_one_of_a_single_stage_lets_those_of_both_act_again(saved: Path, tmp_path: Path) -> None:
+    of_base = tiny_cascade()
+    of_base.load_lora_adapter(saved)
+    of_base.relay_unet.unload_lora()
+    of_base.save_lora_adapter(tmp_path)
+    pipe = tiny_cascade()
+    pipe.load_lora_adapter(saved, adapter_name="both")
+    pipe.disable_lora()
+    pipe.load_lora_adapter(tmp_path, adapter_name="base")
+    assert not any(layer.disable_adapters for layer in adapted_layers(pipe))
+
+
 def test_adapters_are_loaded_by_the_name_of_diffusers(saved: Path) -> None:
     pipe = tiny_cascade()
     pipe.load_lora_weights(saved, adapter_name="one")

@@ -117,8 +117,8 @@ def test_what_is_wrong_is_named(override: str, message: str, file: Path) -> None
         ("relay", ["preview.prompts=['a fox']"], "preview.prompts has an effect only with"),
         (
             "base",
-            ["lora.dora=true", "run.channels_last=true"],
-            "lora.dora does not go with run.channels_last",
+            ["lora.dora=true", "lora.target_modules=['to_q', 'conv1']", "run.channels_last=true"],
+            "lora.dora of conv1 does not go with run.channels_last",
         ),
         ("autoencoder", ["preview.num_steps=5"], "preview.num_steps has an effect only with"),
         ("text", ["data.workers=2"], "only with an objective that looks at pictures"),

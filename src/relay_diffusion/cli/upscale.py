@@ -109,7 +109,8 @@ def upscale(
         eta=eta,
         relay_start=strength,
     )
-    if cascade.config.world and strength is None and None in records:
+    mendable = "relay" not in cascade.distilled and min(sampling.relay_start) > 60
+    if cascade.config.world and strength is None and None in records and mendable:
         typer.echo(
             f"{model} was trained on drawings of one world; of other pictures, --strength 60 or so "
             "keeps more",

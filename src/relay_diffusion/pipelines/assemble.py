@@ -24,7 +24,7 @@ from relay_diffusion.models.folder import (
     read_note,
     related,
 )
-from relay_diffusion.models.hashes import network_hash
+from relay_diffusion.models.hashes import network_hash, weight_files
 from relay_diffusion.models.lora import UNETS
 from relay_diffusion.models.low_rank import open_unet, origin, write_low_rank
 from relay_diffusion.models.new_folder import complete_or_absent, insist_on_new
@@ -155,7 +155,7 @@ def _warn_of_other_latents(unet: Path, vae: Path) -> None:
     """Say so where a stage learned the latents of another autoencoder. It may be right: a decoder
     that has learned on (``objective.decoder_only``) makes another one with the same latents."""
     told = read_note(unet.parent, STAGE_NOTE).get("vae")
-    if told is not None and told != network_hash(vae):
+    if told is not None and weight_files(vae) and told != network_hash(vae):
         log.warning(
             "%s was trained on the latents of another autoencoder than %s: unless only the decoder "
             "of that has learned since, its pictures will be wrong",

@@ -53,7 +53,7 @@ class AdaptedComponents(CascadeComponents):
         try:
             for part in opened:
                 attach_adapter(getattr(self, part), part, found, scale, adapter_name, self)
-                getattr(self, part).enable_lora()
+            self.enable_lora()
         except RelayError:
             for part in opened:
                 detach_adapter(getattr(self, part), adapter_name)
@@ -126,7 +126,7 @@ class AdaptedComponents(CascadeComponents):
         return {part: list(unet.peft_config) for part, unet in self._adapted().items()}
 
     def get_active_adapters(self) -> list[str]:
-        """Names of the adapters that act, in either UNet."""
+        """Names of the adapters that act, in either UNet, or would if they were not disabled."""
         active = [name for unet in self._adapted().values() for name in active_adapters(unet)]
         return list(dict.fromkeys(active))
 

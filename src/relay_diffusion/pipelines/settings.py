@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 from diffusers import DDIMScheduler
 
-from relay_diffusion.data.scenes.world import World
+from relay_diffusion.data.scenes.world import World, WorldName
 from relay_diffusion.diffusion import Blur, NoiseSchedule, Solver
 from relay_diffusion.errors import RelayError
 from relay_diffusion.pipelines.notices import warn_once
@@ -219,7 +219,7 @@ def warn_of_untrained_size(config: Mapping[str, Any], height: int, width: int) -
     Args:
         height, width: of the base stage, in pixels.
     """
-    if config["world"] is None:
+    if config["world"] not in get_args(WorldName):
         return
     side = config["base_size"]
     aspects = World.by_name(config["world"]).aspects

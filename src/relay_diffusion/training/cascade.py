@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def fill_from_cascade(tables: Mapping[str, Any]) -> Mapping[str, Any]:
         "prediction_type": scheduler.get("prediction_type", "epsilon"),
     }
     predicts = model.get("prediction_type", used["prediction_type"])
-    if predicts != used["prediction_type"]:
+    # Of torchrun's processes, which have not joined yet, one says so.
+    if predicts != used["prediction_type"] and os.environ.get("RANK", "0") == "0":
         log.warning(
             "model.prediction_type is %s, and the networks of %s predict %s: they learn it anew",
             predicts,

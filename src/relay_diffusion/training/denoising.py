@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,12 @@ def write_stage_note(folder: Path, recipe: DenoisingRecipe, **more: Any) -> None
     note = {"prediction_type": model.prediction_type, "max_tokens": model.max_tokens, **more}
     vae = model.init_from.get("vae") or model.vae
     if isinstance(vae, str) and weight_files(Path(vae)):  # whose latents it knows
-        note["vae"] = network_hash(Path(vae))
+        note["vae"] = _hash_once(vae)
     (folder / STAGE_NOTE).write_text(json.dumps(note) + "\n")
+
+
+_hash_once = lru_cache(lambda path: network_hash(Path(path)))
+"""Of a network that does not change in a run, which exports often."""
 
 
 def denoiser_of(recipe: Recipe, networks: Networks, device: torch.device) -> Denoiser:

@@ -113,13 +113,13 @@ class Outputs:
             if settle:
                 self.checkpoints.settle()
         except RelayError as error:
+            journal.say(step, str(error))
             failed.append(error)
         try:
             if not stop.hurried:  # the run that goes on writes it
                 with journal.aside(), self.learner.evaluating():
                     self._export.write(step)
         except RelayError as error:
+            journal.say(step, str(error))
             failed.append(error)
-        for failure in failed:
-            journal.say(step, str(failure))
         return failed

@@ -242,9 +242,17 @@ class DenoisingRecipe(Recipe):
         if self.lora and self.model.rank:
             raise RelayError("lora has a rank of its own: leave model.rank out")
         if self.lora and self.lora.dora and self.run.channels_last:
-            raise RelayError(  # peft looks at kernels as rows, which then do not lie in one piece
-                "lora.dora does not go with run.channels_last = true: set that to false"
-            )
+            # peft looks at kernels as rows, which then do not lie in one piece.
+            kernels = [name for name in self.lora.target_modules if name in KERNELS]
+            if kernels:
+                raise RelayError(
+                    f"lora.dora of {kernels[0]} does not go with run.channels_last = true: set "
+                    "that to false"
+                )
+
+
+KERNELS = ("conv", "conv1", "conv2", "conv_in", "conv_out")
+"""Layers whose kernels are wider than a pixel."""
 
 
 @dataclass(frozen=True)

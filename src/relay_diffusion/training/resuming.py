@@ -60,7 +60,8 @@ def restore(
         more = f" and {len(made) - SHOWN} more" if len(made) > SHOWN else ""
         raise RelayError(
             f"the checkpoint of step {steps[-1]} in {recipe.folder} does not fit this recipe: "
-            f"{'; '.join(made[:SHOWN])}{more}: set it back, or begin anew with --set run.name=..."
+            f"{'; '.join(made[:SHOWN])}{more}: set back what makes other tensors, or begin anew "
+            f"with --set run.name=... ({error})"
         ) from error
     assert start is not None
     return start, changes

@@ -88,8 +88,12 @@ class OptimizerStep:
         if steps and steps[-1] < step:
             kept = f"the checkpoint of step {steps[-1]} is good"
         elif steps:  # the weights that it was computed with
-            kept = f"it is so from the checkpoint of step {steps[-1]} on"
-            kept += f": move {checkpoints.path(steps[-1])} away to go on from the one before"
+            kept = f"it is so from the checkpoint of step {steps[-1]} on: "
+            kept += (
+                f"move {checkpoints.path(steps[-1])} away to go on from the one before"
+                if len(steps) > 1
+                else "begin anew with --set run.name=..."
+            )
         what = "loss" if len(rows) else "gradient"
         raise RelayError(
             f"the {what} is not finite at step {step}{where}; {kept}. "

@@ -24,7 +24,7 @@ from relay_diffusion.locks import LOCK, lock
 from relay_diffusion.models.autoencoder import encode
 from relay_diffusion.models.low_resolution import low_resolution
 from relay_diffusion.models.text import encode_text, tokenize
-from tests.data.drawn import Drawn, encoded, write_folder, write_shards
+from tests.data.drawn import Drawn, encoded, write_folder, write_parquet, write_shards
 from tests.data.prepare.making import InLine, job, left_out, made, scribble, scribbles
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
@@ -204,6 +204,8 @@ def test_nor_where_a_pattern_would_find_them(cascade_folder: Path, tmp_path: Pat
     with pytest.raises(RelayError, match="lies in the folder of pictures"):
         made(shards / "**" / "*.tar", shards / "prepared", cascade_folder)
     assert made(shards / "*.tar", shards / "prepared", cascade_folder).num == 2
+    rows = write_parquet(tmp_path / "rows", scribbles(2))  # whose pattern finds no shards
+    assert made(rows / "**" / "*.parquet", rows / "out", cascade_folder).num == 2
 
 
 def test_nothing_but_bad_pictures_is_an_error(cascade_folder: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,11 @@ def prepare(job: Job, pool: Pool) -> Manifest:
 
 def _check_apart(job: Job) -> None:
     """Shards below a folder of pictures would be what is read of it from then on."""
-    # A pattern reads everything below the folder before its **.
-    pictures = Path(job.pictures.partition("**")[0])
+    # A pattern reads everything below the folder before its **; shards are tar files.
+    start, everything, names = job.pictures.partition("**")
+    if everything and not fnmatch("a.tar", Path(names).name):
+        return
+    pictures = Path(start)
     if pictures.is_dir() and job.out.resolve().is_relative_to(pictures.resolve()):
         raise RelayError(
             f"--out {job.out} lies in the folder of pictures {pictures}, and would be read as a "

@@ -34,6 +34,7 @@ Task = Literal[
     "style",
     "background",
 ]
+WorldName = Literal["full", "small"]
 HELD_OUT_SHARE = 0.12
 TINTED_SHARE = 0.25
 SIDE_BY_SIDE = ("left of", "right of")
@@ -133,7 +134,7 @@ class World:
 
     @classmethod
     def by_name(cls, name: str) -> World:
-        if name not in ("full", "small"):
+        if name not in get_args(WorldName):
             raise RelayError(f"there is no world {name!r}; worlds are full and small")
         return cls.full() if name == "full" else cls.small()
 
