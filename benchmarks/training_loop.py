@@ -22,8 +22,9 @@ import torch
 from relay_diffusion.data.batch import PictureBatch
 from relay_diffusion.data.view import View
 from relay_diffusion.models.registry import resolve
-from relay_diffusion.training import loop
+from relay_diffusion.training import learner
 from relay_diffusion.training.build import pick_device
+from relay_diffusion.training.loop import train
 from relay_diffusion.training.recipe import read_recipe
 from relay_diffusion.training.run import make_objective
 
@@ -108,14 +109,14 @@ def measure(recipe: Any, arguments: argparse.Namespace) -> None:
         optimizer.step = watch.timed("optimiser", optimizer.step)
         return optimizer
 
-    build, backward = loop.build_optimizer, torch.autograd.backward
-    loop.build_optimizer = marked_optimizer  # type: ignore[assignment]
+    build, backward = learner.build_optimizer, torch.autograd.backward
+    learner.build_optimizer = marked_optimizer  # type: ignore[assignment]
     torch.autograd.backward = watch.timed("backward", backward)
     try:
         timed = replace(objective, feed=marked_feed, loss=watch.timed("forward", objective.loss))
-        loop.train(recipe, timed, device)
+        train(recipe, timed, device)
     finally:
-        loop.build_optimizer, torch.autograd.backward = build, backward
+        learner.build_optimizer, torch.autograd.backward = build, backward
     steps = arguments.steps - 1  # the last one ends with the checkpoint
     parts_of_batch = recipe.optimizer.accumulate
     first, last = watch.begun[WARM_UP], watch.begun[WARM_UP + steps]
