@@ -10,14 +10,14 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from relay_diffusion.cli import main
-from relay_diffusion.cli.models import words_of
+from relay_diffusion.cli.models import known_and_free
 from relay_diffusion.data.scenes.words import build_tokenizer
 from relay_diffusion.models.registry import resolve
 from relay_diffusion.pipelines.cascade import RelayPipeline
 
 
 def test_words_are_those_known_and_those_free_to_be_taught() -> None:
-    known, free = words_of("starter")
+    known, free = known_and_free("starter")
     every = {*build_tokenizer().get_vocab()} - {"<pad>", "</s>", "<unk>", ",", "."}
     assert {*known} | {*free} == every and not {*known} & {*free}
     config = RelayPipeline.load_config(resolve("starter"))

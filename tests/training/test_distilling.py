@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from tiny_distilling import recipe_for, teacher
-from tiny_training import CPU, UNET, Squares
+from tiny_training import CPU, UNET, Squares, lines
 
 from relay_diffusion.diffusion import NoiseSchedule
 from relay_diffusion.errors import RelayError
@@ -47,7 +47,7 @@ def test_each_round_starts_from_the_average_of_the_one_before(teacher: Path, sta
     for name, value in student.state_dict().items():
         assert torch.equal(value, made.state_dict()[name]), name
     assert train(second, distill(second, Squares, CPU), CPU)
-    log = [json.loads(line) for line in (second.folder / "log.jsonl").read_text().splitlines()]
+    log = lines(second)
     assert {"validation/loss", "validation/loss_step_0", "validation/loss_step_1"} <= {
         key for line in log for key in line
     }
@@ -109,7 +109,7 @@ def test_consistency_takes_one_round(teacher: Path, stage: str) -> None:
     assert train(only, distill(only, Squares, CPU), CPU)
     told = json.loads((only.folder / "export" / "distilled.json").read_text())
     assert told["num_steps"] == 2
-    log = [json.loads(line) for line in (only.folder / "log.jsonl").read_text().splitlines()]
+    log = lines(only)
     assert any("validation/loss_step_1" in line for line in log)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 import signal
 from dataclasses import replace
@@ -14,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import CPU, KL_VAE, newest_state, tiny_objective, tiny_recipe, train_tiny
+from tiny_training import CPU, KL_VAE, lines, newest_state, tiny_objective, tiny_recipe, train_tiny
 from torch import Tensor
 from transformers import T5EncoderModel
 
@@ -35,10 +33,6 @@ def assert_same(a: Recipe, b: Recipe) -> None:
     one, other = newest_state(a), newest_state(b)
     assert one.keys() == other.keys()
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
-
-
-def lines(recipe: Recipe) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (recipe.folder / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -200,130 +194,6 @@ def test_a_run_says_that_another_process_was_asked_to_stop(
 
     assert not train(recipe, replace(objective, feed=feed), CPU)
     assert "stopped as another process was asked to" in lines(recipe)[-1]["note"]
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_step(tmp_path: Path) -> None:
-    # Looked for every third step; the checkpoint due at step 4 must not be written.
-    recipe = tiny_recipe("base", tmp_path, run={"steps": 9, "log_every": 3})
-    objective = tiny_objective(recipe)
-    calls = iter(range(100))
-
-    def loss(batch: Batch, draws: Draws) -> Tensor:
-        value = objective.loss(batch, draws)
-        if torch.is_grad_enabled() and next(calls) == 4:  # the first is to count operations
-            value[1:3] *= float("nan")
-        return value
-
-    message = r"not finite at step 3, at t = (\d+), (\d+); the checkpoint of step 2 is good"
-    with pytest.raises(RelayError, match=message) as caught:
-        train(recipe, replace(objective, loss=loss), CPU)
-    named = re.search(message, str(caught.value))
-    assert named is not None and objective.levels is not None
-    draws = Draws(recipe.run.seed, "train", 3, torch.tensor([1, 2]), 4)
-    assert [int(t) for t in named.groups()] == objective.levels(draws).tolist()
-    state = newest_state(recipe)
-    assert state["step"] == 2
-    assert all(torch.isfinite(value).all() for value in state.values())
-
-
-def test_a_gradient_that_is_not_finite_is_told_from_a_loss(tmp_path: Path) -> None:
-    recipe = tiny_recipe("base", tmp_path, run={"steps": 3})
-    objective = tiny_objective(recipe)
-
-    def loss(batch: Batch, draws: Draws) -> Tensor:
-        value = objective.loss(batch, draws)
-        # Finite itself, with an infinite slope.
-        return value + (value - value.detach()).clamp(min=0).sqrt()
-
-    message = "the gradient is not finite at step 0; there is no checkpoint yet"
-    with pytest.raises(RelayError, match=message):
-        train(recipe, replace(objective, loss=loss), CPU)
-
-
-def test_a_run_that_goes_on_with_another_recipe_says_how_it_differs(tmp_path: Path) -> None:
-    train_tiny(tiny_recipe("base", tmp_path, run={"steps": 2}))
-    other = tiny_recipe("base", tmp_path, run={"steps": 3}, data={"batch_size": 2})
-    assert train_tiny(other, resume=True)
-    (note,) = [line["note"] for line in lines(other) if "another" in line.get("note", "")]
-    assert note.endswith("data.batch_size was 4, is 2; run.steps was 2, is 3")
-    assert train_tiny(other, resume=True)
-
-
-def test_a_run_of_another_objective_is_not_gone_on_with(tmp_path: Path) -> None:
-    base = tiny_recipe("base", tmp_path, run={"steps": 2, "name": "one"})
-    train_tiny(base)
-    relay = tiny_recipe("relay", tmp_path, run={"steps": 4, "name": "one"})
-    with pytest.raises(RelayError, match=r'run\.objective was "base", is "relay"'):
-        train_tiny(relay, resume=True)
-    assert (base.folder / "export" / "base_unet").is_dir()
-
-
-def test_a_checkpoint_of_other_tensors_is_told_by_what_changed(tmp_path: Path) -> None:
-    train_tiny(tiny_recipe("base", tmp_path, run={"steps": 2}))
-    other = tiny_recipe("base", tmp_path, run={"steps": 4}, optimizer={"kind": "muon"})
-    with pytest.raises(RelayError, match=r'optimizer.kind was "adamw", is "muon": set back'):
-        train_tiny(other, resume=True)
-
-
-def test_what_is_complete_is_not_changed_by_another_recipe(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    train_tiny(tiny_recipe("base", tmp_path, run={"steps": 2}))
-    assert train_tiny(tiny_recipe("base", tmp_path, run={"steps": 2, "seed": 7}), resume=True)
-    assert "is complete, so this has no effect: run.seed was" in caplog.text
-
-
-def test_a_checkpoint_that_makes_a_bad_loss_is_not_called_good(tmp_path: Path) -> None:
-    recipe = tiny_recipe("base", tmp_path, run={"steps": 4}, checkpoint={"every": 1})
-    objective = tiny_objective(recipe)
-    train(replace(recipe, run=replace(recipe.run, steps=2)), objective, CPU)
-
-    def loss(batch: Batch, draws: Draws) -> Tensor:
-        return objective.loss(batch, draws) * float("nan")
-
-    bad = replace(objective, loss=loss)
-    with pytest.raises(RelayError, match=r"is so from the checkpoint of step 2 on: move .*-0000"):
-        train(recipe, bad, CPU, resume=True)
-    shutil.rmtree(Checkpoints(recipe.folder / "checkpoints", 2).path(2))
-    assert train(recipe, objective, CPU, resume=True)  # as it was told, from step 1
-
-
-def test_with_a_single_bad_checkpoint_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
-    recipe = tiny_recipe("base", tmp_path, run={"steps": 4})
-    objective = tiny_objective(recipe)
-    train(replace(recipe, run=replace(recipe.run, steps=2)), objective, CPU)
-    bad = replace(objective, loss=lambda batch, draws: objective.loss(batch, draws) * float("nan"))
-    with pytest.raises(RelayError, match=r"step 2 on: begin anew with --set run\.name"):
-        train(recipe, bad, CPU, resume=True)
-
-
-def test_a_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
-    recipe = tiny_recipe("autoencoder", tmp_path, run={"steps": 2})
-    train_tiny(recipe)
-    with pytest.raises(RelayError, match=r"up to step 2: go on with --resume"):
-        train_tiny(recipe)
-
-
-def test_networks_are_not_overwritten_when_their_checkpoints_are_gone(tmp_path: Path) -> None:
-    recipe = tiny_recipe("autoencoder", tmp_path, run={"steps": 2})
-    train_tiny(recipe)
-    shutil.rmtree(recipe.folder / "checkpoints")
-    written = (recipe.folder / "export" / "recipe.toml").stat().st_mtime_ns
-    with pytest.raises(RelayError, match=r"already holds networks, of step 2, and no checkpoint"):
-        train_tiny(recipe)
-    assert train_tiny(recipe, resume=True)  # complete, as it was
-    assert Checkpoints(recipe.folder / "checkpoints", 2).steps() == []
-    longer = replace(recipe, run=replace(recipe.run, steps=3))
-    with pytest.raises(RelayError, match=r"already holds networks, of step 2, and no checkpoint"):
-        train_tiny(longer, resume=True)
-    assert (recipe.folder / "export" / "recipe.toml").stat().st_mtime_ns == written
-
-
-def test_resuming_with_other_networks_is_refused(tmp_path: Path) -> None:
-    train_tiny(tiny_recipe("autoencoder", tmp_path, run={"steps": 2}))
-    other = tiny_recipe("autoencoder", tmp_path, model={"vae": KL_VAE})
-    with pytest.raises(RelayError, match=r"does not fit this recipe: model\.vae.* and 7 more"):
-        train_tiny(other, resume=True)
 
 
 def test_a_line_of_the_log_has_what_one_watches(tmp_path: Path) -> None:

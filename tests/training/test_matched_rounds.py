@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from tiny_distilling import recipe_for, teacher
-from tiny_training import CPU, Squares
+from tiny_training import CPU, Squares, lines
 
 from relay_diffusion.training.distilling import distill
 from relay_diffusion.training.draws import Draws
@@ -54,7 +54,7 @@ def test_a_round_that_matches_goes_on_with_the_student_before(teacher: Path, sta
     assert not (second.folder / "export" / "critic").exists()
     told = json.loads((second.folder / "export" / "distilled.json").read_text())
     assert told["num_steps"] == 2
-    log = [json.loads(line) for line in (second.folder / "log.jsonl").read_text().splitlines()]
+    log = lines(second)
     assert any({"validation/loss_step_0", "validation/loss_step_1"} <= line.keys() for line in log)
     for part in objective.trained.values():
         assert any(bool((p != 0).any()) for n, p in part.named_parameters() if n.endswith(".up"))

@@ -158,3 +158,8 @@ def newest_state(recipe: Recipe) -> dict[str, Tensor]:
 
 def train_tiny(recipe: Recipe, resume: bool = False) -> bool:
     return train(recipe, tiny_objective(recipe), CPU, resume)
+
+
+def lines(recipe: Recipe) -> list[dict[str, Any]]:
+    """Of the log of a run."""
+    return [json.loads(line) for line in (recipe.folder / "log.jsonl").read_text().splitlines()]

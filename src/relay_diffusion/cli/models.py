@@ -25,7 +25,7 @@ def models(
     doubling), guidance (base stage + each doubling, or one for all; in brackets the range it was
     distilled for) and solver; --model takes folders and hub ids as well."""
     if words is not None:
-        known, free = words_of(words)
+        known, free = known_and_free(words)
         for told, these in (("It knows", known), ("It has a token for, and has never seen", free)):
             line = f"{told}: {' '.join(these) or 'none'}"
             typer.echo(textwrap.fill(line, 100, break_on_hyphens=False))
@@ -37,7 +37,7 @@ def models(
         typer.echo(f"{cascade.name}  {told}  {cascade.description}")
 
 
-def words_of(model: str) -> tuple[list[str], list[str]]:
+def known_and_free(model: str) -> tuple[list[str], list[str]]:
     """The words that a cascade was trained on, and those that its tokenizer has beside them, which
     are free to be taught; each in the order of the alphabet, without punctuation.
 

@@ -67,6 +67,7 @@ def train(
     ends with exit code 75.
     """
     from relay_diffusion.models.quiet import quiet_libraries
+    from relay_diffusion.training import distributed
     from relay_diffusion.training.recipe import read_recipe
     from relay_diffusion.training.rounds import DistillRecipe, rounds_of
     from relay_diffusion.training.run import run, summary
@@ -76,7 +77,7 @@ def train(
     begun = time.monotonic()
 
     def say(text: str) -> None:
-        if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one
+        if distributed.speaks():
             typer.echo(text)
 
     for path in recipes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from relay_diffusion.models.folder import (
     relay_start_of,
 )
 from relay_diffusion.models.registry import resolve
+from relay_diffusion.training import distributed
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +56,7 @@ def fill_from_cascade(tables: Mapping[str, Any]) -> Mapping[str, Any]:
         "prediction_type": scheduler.get("prediction_type", "epsilon"),
     }
     predicts = model.get("prediction_type", used["prediction_type"])
-    # Of torchrun's processes, which have not joined yet, one says so.
-    if predicts != used["prediction_type"] and os.environ.get("RANK", "0") == "0":
+    if predicts != used["prediction_type"] and distributed.speaks():
         log.warning(
             "model.prediction_type is %s, and the networks of %s predict %s: they learn it anew",
             predicts,

@@ -65,6 +65,12 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def speaks() -> bool:
+    """Whether this process tells what all know, as torchrun has numbered it: also before it has
+    joined the others."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def local_rank() -> int:
     """Among the processes of this machine."""
     return int(os.environ.get("LOCAL_RANK", 0))

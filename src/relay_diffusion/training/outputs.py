@@ -27,8 +27,8 @@ class Due:
 
     @classmethod
     def after(cls, step: int, recipe: Recipe, stop: Stop) -> Self:
-        """By the intervals of the recipe. A run that ends, ends with all of them; who is in a hurry
-        gets the checkpoint."""
+        """By the intervals of the recipe. The last step has all of them; one at which a run is
+        stopped has report and checkpoint, and in a hurry nothing else."""
 
         def now(every: int) -> bool:
             last = step == recipe.run.steps
